@@ -44,6 +44,7 @@ _COMMANDS: Final = (
     (_FILES, "info", "tawara.cli.info:info", "Show a file and where its replicas are"),
     (_FILES, "explain", "tawara.cli.explain:explain", "Explain where a file is, and its pending work"),
     (_CLUSTER, "status", "tawara.cli.status:status", "Show trackers, hosts, devices, and what is wrong"),
+    (_CLUSTER, "health", "tawara.cli.health:app", "Show the findings by code; mute one for a time"),
     (_CLUSTER, "simulate", "tawara.cli.simulate:simulate", "Show the effect of losing hosts or devices"),
     (_CLUSTER, "domain", "tawara.cli.domain:app", "List, add and remove domains"),
     (_CLUSTER, "class", "tawara.cli.storage_class:app", "List, add, change and remove storage classes"),

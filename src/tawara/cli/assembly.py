@@ -6,22 +6,26 @@ start. A component is imported when it is needed: a tracker does not load the mo
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import importlib
 import socket
 import time
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
+
+import msgspec
 
 from tawara.cli import first_run
 from tawara.cli.configuration import Configuration, address, advertised, applications
 from tawara.cli.processes import share
 from tawara.cli.waiting import until_available
 from tawara.gateway.process import GatewayProcess
+from tawara.instruments import RequestMeter
 from tawara.listening import take
 from tawara.metadata import clock, uploads
 from tawara.metadata.contract import Metadata
@@ -33,6 +37,8 @@ from tawara.metadata.wakeups import Wakeups
 from tawara.model.errors import ConfigurationError
 from tawara.model.limits import Limits
 from tawara.model.liveness import LivenessRules
+from tawara.monitoring.components import MonitoredComponents
+from tawara.monitoring.health_recorder import HealthRecorder
 from tawara.nodes.client import NodeClient
 from tawara.nodes.signing import RequestSigner
 from tawara.store.access_keys import AccessKeys
@@ -46,12 +52,14 @@ if TYPE_CHECKING:
     from tawara.gateway.nginx import NginxFront
     from tawara.gateway.s3.server import S3Server
     from tawara.gateway.server import Gateway
+    from tawara.monitoring.server import ProcessGroup
     from tawara.node.server import StorageNode
     from tawara.node.signatures import SignatureCheck
     from tawara.tracker.server import TrackerServer
     from tawara.workers.service import Workers
 
 TRACKER, NODE, SIDE_CHANNEL, GATEWAY, S3, WEBDAV = "tracker", "storage node", "side channel", "gateway", "S3", "WebDAV"
+MONITORING = "monitoring"
 """Names of the listeners."""
 
 
@@ -88,6 +96,17 @@ class Running:
     directory: Path
     addresses: dict[str, str] = field(default_factory=dict)
     """Listener -> ADDRESS:PORT, in the order of starting."""
+    monitored: MonitoredComponents = field(default_factory=MonitoredComponents)
+
+    async def drain(self, hurry: asyncio.Event) -> None:
+        """Report not ready, and serve for `monitoring.drain_seconds` more, or until `hurry` is set."""
+        self.monitored.readiness.stopping = True
+        if self.monitored.node is not None:
+            self.monitored.node.drain()
+        seconds = self.configuration.monitoring.drain_seconds
+        if seconds:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(hurry.wait(), seconds)
 
     def name_addresses(self, listening: Mapping[str, socket.socket]) -> None:
         """Add the addresses on which other processes listen."""
@@ -137,6 +156,49 @@ def _protocols(configuration: Configuration) -> dict[str, tuple[str, int]]:
     return {protocol: address(text, name) for protocol, (name, text) in wanted.items() if text}
 
 
+def monitoring_address(configuration: Configuration, component: Component) -> tuple[str, int] | None:
+    """Return the address of the monitoring listener of `component`, None without one. Raises ConfigurationError."""
+    text = getattr(configuration.monitoring, component)
+    return address(text, f"monitoring.{component}") if text else None
+
+
+def without_drain(configuration: Configuration) -> Configuration:
+    """Return the configuration of a process that gets its requests from a process that has drained."""
+    change = msgspec.structs.replace
+    return change(configuration, monitoring=change(configuration.monitoring, drain_seconds=0))
+
+
+def share_monitoring(
+    configuration: Configuration,
+    component: Component,
+    shares: Sequence[Mapping[str, socket.socket]],
+    *,
+    only_first: bool = False,
+) -> tuple[Sequence[Mapping[str, socket.socket]], Sequence[ProcessGroup | None]]:
+    """Add a monitoring socket to the sockets of each process, if configured; return also how they find each other.
+
+    `only_first`: only process 0 listens, which decides whether requests arrive; it binds its address itself.
+    Raises PortTaken, ConfigurationError.
+    """
+    wanted = monitoring_address(configuration, component)
+    if wanted is None:
+        return shares, [None] * len(shares)
+    from tawara.monitoring.server import ProcessGroup
+
+    inner = []
+    for _ in shares:
+        each = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        each.bind("")  # the kernel chooses an abstract name (unix(7))
+        each.listen()
+        inner.append(each)
+    names = [each.getsockname() for each in inner]
+    groups = [ProcessGroup(number, each, names) for number, each in enumerate(inner)]
+    if only_first:
+        return shares, groups
+    listening = share({MONITORING: wanted}, len(shares))
+    return [{**one, **more} for one, more in zip(shares, listening, strict=True)], groups
+
+
 def gateway_process(configuration: Configuration, number: int) -> GatewayProcess | None:
     """Return the part of process `number` of several, None without nginx, where the processes do not differ."""
     gateway = configuration.gateway
@@ -152,12 +214,13 @@ async def running(
     one_machine: bool = False,
     listening: Mapping[str, socket.socket] | None = None,
     process: GatewayProcess | None = None,
+    group: ProcessGroup | None = None,
 ) -> AsyncIterator[Running]:
     """Start `components`, wait until each answers, and stop them at the end.
 
     With `one_machine` this machine's storage node is recorded in the database. A listener in `listening` uses that
-    socket instead of binding its address. `process`: the part of this process in a gateway with several. Raises
-    TawaraError.
+    socket instead of binding its address. `process`: the part of this process in a gateway with several. `group`: the
+    processes that share the monitoring listener. Raises TawaraError.
     """
     sockets = listening or {}
     limits = replace(
@@ -169,12 +232,14 @@ async def running(
     )
     store = Running(configuration, directory)
     async with AsyncExitStack() as stack:
+        await _start_monitoring(stack, store, components, sockets, group)
         node = None
         if one_machine and configuration.node.require_signatures != "none" and not configuration.store.sign_urls:
             raise ConfigurationError("node.require_signatures works with store.sign_urls = true only")
         if Component.NODE in components:
             node = _node(configuration, directory, limits, sockets)
             await _start(stack, node)
+            store.monitored.add_node(node)
             if configuration.node.listen:
                 store.addresses[NODE] = _shown(node.http_address)
             elif one_machine:
@@ -185,7 +250,32 @@ async def running(
             await _start_with_database(
                 stack, store, components, limits, sockets, node if one_machine else None, process
             )
+        store.monitored.readiness.started = True
         yield store
+
+
+async def _start_monitoring(
+    stack: AsyncExitStack,
+    store: Running,
+    components: Collection[Component],
+    sockets: Mapping[str, socket.socket],
+    group: ProcessGroup | None,
+) -> None:
+    """Start the monitoring listener, if one is configured: first, so that probes are answered during the start."""
+    wanted: list[tuple[str, int] | socket.socket] = []
+    if MONITORING in sockets:
+        wanted = [sockets[MONITORING]]
+    elif group is None or group.number == 0:
+        found = [monitoring_address(store.configuration, each) for each in components]
+        wanted = [each for each in dict.fromkeys(found) if each is not None]
+    if not wanted and group is None:
+        return
+    from tawara.monitoring.server import MonitoringServer
+
+    server = MonitoringServer(store.monitored, wanted, group)
+    await _start(stack, server)
+    if wanted:
+        store.addresses[MONITORING] = ", ".join(map(_shown, server.addresses))
 
 
 def _node(
@@ -262,6 +352,7 @@ async def _start_with_database(
         )
     )
     stack.push_async_callback(metadata.close)
+    store.monitored.add_database(metadata)
     await until_available(lambda: clock.check(metadata))
     await until_available(lambda: metadata.write(uploads.count_beyond_files))
     if own_node is not None:
@@ -289,16 +380,22 @@ async def _start_with_database(
         if locks is not None:
             stack.push_async_callback(locks.close)
         alone = set(components) == set(Component) and locks is None
-        await _start(stack, _workers(configuration, shared, alone=alone, locks=locks))
+        workers = _workers(configuration, shared, alone=alone, locks=locks)
+        await _start(stack, workers)
+        store.monitored.workers = workers
     if Component.TRACKER in components:
         tracker = _tracker(configuration, shared, sockets)
         await _start(stack, tracker)
         store.addresses[TRACKER] = _shown(tracker.address)
+        store.monitored.tracker = tracker
+        await _start(stack, HealthRecorder(metadata, tracker.address))
     if Component.GATEWAY in components:
         access_keys = AccessKeys(metadata, KeyFile(store.directory / configuration.store.keys_file))
         await until_available(access_keys.check)
         gateway = _gateway(store, shared, access_keys, own_node, sockets, process)
         await _start(stack, gateway)
+        if not only_nginx:
+            store.monitored.add_gateway("http", lambda: gateway.meter, view)
         if process is None or process.number == 0:
             store.addresses[GATEWAY] = _shown(gateway.address)
         for protocol, listen in _protocols(configuration).items():
@@ -312,7 +409,12 @@ async def _start_with_database(
                 else (_dav(store, shared, access_keys, wanted))
             )
             await _start(stack, server)
+            store.monitored.add_gateway(protocol.lower(), _meter_of(server), view)
             store.addresses[protocol] = _shown(server.address)
+
+
+def _meter_of(server: S3Server | DavServer) -> Callable[[], RequestMeter]:
+    return lambda: server.meter
 
 
 def _connections(configuration: Configuration, process: GatewayProcess | None) -> ServerLimits:

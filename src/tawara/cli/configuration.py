@@ -301,6 +301,33 @@ class MaintenanceSection(Section, frozen=True, forbid_unknown_fields=True, kw_on
     ] = LivenessRules().bytes
 
 
+class MonitoringSection(Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Metrics (/metrics) and probes (/livez, /readyz) over HTTP, a listener for each component."""
+
+    tracker: Annotated[
+        str, Doc(description='ADDRESS:PORT of the tracker\'s listener, usually 127.0.0.1:7601; "" for none.')
+    ] = ""
+    node: Annotated[
+        str, Doc(description='ADDRESS:PORT of the storage node\'s listener, usually 127.0.0.1:7602; "" for none.')
+    ] = ""
+    gateway: Annotated[
+        str, Doc(description='ADDRESS:PORT of the gateway\'s listener, usually 127.0.0.1:7603; "" for none.')
+    ] = ""
+    workers: Annotated[
+        str, Doc(description='ADDRESS:PORT of the workers\' listener, usually 127.0.0.1:7604; "" for none.')
+    ] = ""
+    drain_seconds: Annotated[
+        int,
+        Doc(
+            ge=0,
+            le=3600,
+            description="Time after SIGTERM or SIGINT for which a daemon still serves while /readyz reports 503, so"
+            " that balancers take it out first. A second signal ends it.",
+            extra=SECONDS,
+        ),
+    ] = 0
+
+
 class LogSection(Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The log on standard error."""
 
@@ -321,6 +348,7 @@ class Configuration(Section, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     dav: DavSection = DavSection()
     workers: WorkersSection = WorkersSection()
     care: MaintenanceSection = MaintenanceSection()
+    monitoring: MonitoringSection = MonitoringSection()
     log: LogSection = LogSection()
 
 

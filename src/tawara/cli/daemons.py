@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 from cyclopts import Parameter, validators
@@ -20,7 +20,9 @@ from tawara.cli.assembly import (
     import_component,
     running,
     share_gateway,
+    share_monitoring,
     wanted_addresses,
+    without_drain,
 )
 from tawara.cli.configuration import FILE, Configuration, advertised, load
 from tawara.cli.foreground import raise_descriptors, run_until_signal
@@ -29,6 +31,9 @@ from tawara.cli.reloading import Reloader, survive
 from tawara.gateway.process import GatewayProcess
 from tawara.model.addresses import is_wildcard
 from tawara.model.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from tawara.monitoring.server import ProcessGroup
 
 
 @Parameter(name="*")
@@ -129,18 +134,28 @@ def _run_many(
         shares = share_gateway(configuration, directory, processes)
     else:
         shares = share(wanted_addresses(configuration, component), processes)
+    front = len(shares) > processes  # process 0 runs nginx and decides when the others get no more requests
+    shares, groups = share_monitoring(configuration, component, shares, only_first=front)
     store = Running(configuration, directory)
     store.name_addresses(shares[0])
 
     def serve(number: int, listening: Listening, ready: Ready) -> None:
         process = gateway_process(configuration, number) if component is Component.GATEWAY else None
-        served = _served(configuration, directory, component, listening, lambda _: ready(), process)
+        own = without_drain(configuration) if front and number else configuration
+        served = _served(own, directory, component, listening, lambda _: ready(), process, groups[number])
         run_until_signal(served, reload)
 
     def announce() -> None:
         _report_ready(store, component, json=json, processes=processes)
 
-    return Family(shares, serve, announce, reload, first_stops_first=len(shares) > processes).run()
+    return Family(
+        shares,
+        serve,
+        announce,
+        reload,
+        first_stops_first=front,
+        drain=configuration.monitoring.drain_seconds,
+    ).run()
 
 
 @asynccontextmanager
@@ -151,8 +166,11 @@ async def _served(
     listening: Listening,
     ready: Callable[[Running], None],
     process: GatewayProcess | None = None,
+    group: ProcessGroup | None = None,
 ) -> AsyncIterator[Running]:
-    async with running(configuration, directory, [component], listening=listening, process=process) as store:
+    async with running(
+        configuration, directory, [component], listening=listening, process=process, group=group
+    ) as store:
         ready(store)
         yield store
 

@@ -9,9 +9,9 @@ from cyclopts import App, Parameter
 
 from tawara.cli import output
 from tawara.cli.devid import Devid
+from tawara.cli.disk_cell import shown_health
 from tawara.cli.drain import drain
 from tawara.cli.dry_run import DryRun, remove_or_preview
-from tawara.cli.health import shown_health
 from tawara.cli.session import DEFAULT, Session
 from tawara.cli.simulate import print_loss
 from tawara.cli.usage import MissingArgument

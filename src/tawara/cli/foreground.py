@@ -15,7 +15,7 @@ from pathlib import Path
 import structlog
 import uvloop
 
-from tawara.cli import reloading
+from tawara.cli import readiness, reloading
 from tawara.cli.assembly import Running
 from tawara.model.errors import InUse
 
@@ -49,9 +49,9 @@ def only_one(directory: Path) -> Iterator[None]:
 
 
 @asynccontextmanager
-async def _signals(reload: Callable[[], None]) -> AsyncIterator[asyncio.Event]:
-    """Set the event on SIGINT and SIGTERM; call `reload`, in a thread, on SIGHUP."""
-    stop = asyncio.Event()
+async def _signals(reload: Callable[[], None]) -> AsyncIterator[tuple[asyncio.Event, asyncio.Event]]:
+    """Set the first event on SIGINT or SIGTERM, the second on another one; on SIGHUP call `reload` in a thread."""
+    stop, hurry = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
     reloads: set[asyncio.Task[None]] = set()
 
@@ -60,13 +60,16 @@ async def _signals(reload: Callable[[], None]) -> AsyncIterator[asyncio.Event]:
         reloads.add(task)
         task.add_done_callback(reloads.discard)
 
+    def begin_stop() -> None:
+        (hurry if stop.is_set() else stop).set()
+
     for number in _STOPPING:
-        loop.add_signal_handler(number, stop.set)
+        loop.add_signal_handler(number, begin_stop)
     loop.add_signal_handler(reloading.RELOAD, begin_reload)
     for number in reloading.UNUSED:
         loop.add_signal_handler(number, reloading.ignore, number)
     try:
-        yield stop
+        yield stop, hurry
     finally:
         for number in (*_STOPPING, reloading.RELOAD, *reloading.UNUSED):
             loop.remove_signal_handler(number)
@@ -74,22 +77,27 @@ async def _signals(reload: Callable[[], None]) -> AsyncIterator[asyncio.Event]:
 
 
 def run_until_signal(store: AbstractAsyncContextManager[Running], reload: Callable[[], None]) -> None:
-    """Enter `store`, wait for SIGINT or SIGTERM, leave it; within `GRACE` of the signal, also while it starts.
+    """Enter `store`, wait for SIGINT or SIGTERM, drain and leave it; within `GRACE` then, also while it starts.
 
     `reload` is called, in a thread, for each SIGHUP.
     """
 
     async def main() -> None:
-        async with _signals(reload) as stop:
+        async with _signals(reload) as (stop, hurry):
             stopping = asyncio.ensure_future(stop.wait())
-            started = asyncio.Event()
-            running = asyncio.ensure_future(_run_until_stopped(store, started, stop))
+            started, drained = asyncio.Event(), asyncio.Event()
+            running = asyncio.ensure_future(_run_until_stopped(store, started, stop, hurry, drained))
             await asyncio.wait({stopping, running}, return_when=asyncio.FIRST_COMPLETED)
             stopping.cancel()
             if stop.is_set():
                 log.info("stopping")
+                readiness.tell_manager("STOPPING=1")
                 if not started.is_set():
                     running.cancel()
+                else:
+                    draining = asyncio.ensure_future(drained.wait())
+                    await asyncio.wait({draining, running}, return_when=asyncio.FIRST_COMPLETED)
+                    draining.cancel()
             await asyncio.wait({running}, timeout=GRACE)
             if not running.done():
                 log.warning("stop_timed_out", seconds=GRACE)
@@ -114,11 +122,17 @@ async def _cancel_remaining_tasks() -> None:
 
 
 async def _run_until_stopped(
-    store: AbstractAsyncContextManager[Running], started: asyncio.Event, stop: asyncio.Event
+    store: AbstractAsyncContextManager[Running],
+    started: asyncio.Event,
+    stop: asyncio.Event,
+    hurry: asyncio.Event,
+    drained: asyncio.Event,
 ) -> None:
-    async with store:
+    async with store as running:
         started.set()
         await stop.wait()
+        await running.drain(hurry)
+        drained.set()
 
 
 def raise_descriptors() -> None:

@@ -1,178 +1,110 @@
-"""Findings about a cluster, decided purely from the replies of its trackers."""
+"""`tawara health`: the findings by code, and mutes."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from enum import StrEnum
-from typing import Final
+import difflib
+from dataclasses import asdict
+from typing import Annotated
 
-from tawara.client.replies import DeviceInfo
-from tawara.client.status import StoreStatus
-from tawara.model.certificates import EXPIRES_SOON, ListenerCertificate
-from tawara.model.cluster import DeviceState, Host, HostState, Observed
-from tawara.model.health import DiskHealth, DiskVerdict
-from tawara.model.safety import Tally
-from tawara.model.spans import counted, span
+from cyclopts import App, Parameter
 
-FULL: Final = 0.95
-"""Used share of a device above which it is reported."""
-LATE: Final = 120
-"""Seconds of waiting above which a queue is reported."""
+from tawara.cli import output
+from tawara.cli.session import DEFAULT, Session
+from tawara.model import amounts
+from tawara.model.errors import Exit, UnknownCommand, UsageError
+from tawara.model.health_codes import MUTE_PREFIX, HealthCode, HealthItem, Mute, Severity
+from tawara.model.spans import when
+from tawara.monitoring.store_health import StoreHealth, observe
+
+app = App(name="health", help="Show the findings by code; mute one for a time.")
 
 
-class Severity(StrEnum):
-    """Severity of a finding."""
+@app.default
+async def show(*, session: Session = DEFAULT) -> int:
+    """Show the findings by code, the worst first: since when, and whether they are muted.
 
-    NOTE = "note"
-    """Known or requested, no action needed: a drain in progress."""
-    WARNING = "warning"
-    """A problem; files are safe for the moment."""
-    CRITICAL = "critical"
-    """Files are lost or cannot be read, or the store does not work."""
+    Codes are stable, for scripts and alerts. The exit code is 0 if there are only notes and muted findings, 1 if
+    there is a problem, 6 if no tracker answers.
 
+    For example:
 
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One sentence about the cluster."""
+        tawara health
 
-    severity: Severity
-    text: str
-
-
-def note(text: str) -> Finding:
-    """Return a finding that needs no action."""
-    return Finding(Severity.NOTE, text)
-
-
-def warning(text: str) -> Finding:
-    """Return a finding that needs attention."""
-    return Finding(Severity.WARNING, text)
-
-
-def critical(text: str) -> Finding:
-    """Return a finding that needs immediate attention."""
-    return Finding(Severity.CRITICAL, text)
-
-
-def problems(trackers: Mapping[str, str | None], hosts: Sequence[Host], devices: Sequence[DeviceInfo]) -> list[Finding]:
-    """Return one finding for each problem. `trackers`: address -> problem, or None.
-
-    Devices out of service (dead ones, and those of hosts that are not alive) are reported once.
+        tawara health --json | jq -r 'select(.severity == "critical").code'
     """
-    found = [warning(f"Tracker {address}: {trouble}") for address, trouble in trackers.items() if trouble]
-    by_id = {host.hostid: host for host in hosts}
-    found += [warning(f"Host {host.name} is {host.state}") for host in hosts if host.state is not HostState.ALIVE]
-    for device in devices:
-        host = by_id.get(device.hostid)
-        if host is None or host.state is not HostState.ALIVE:
-            continue
-        if device.health and device.health.verdict is DiskVerdict.FAILING and device.state is not DeviceState.DEAD:
-            found.append(warning(f"The disk of dev{device.devid} on {host.name} is failing: {device.health.detail}"))
-        trouble = _trouble(device)
-        if trouble:
-            told = note if device.state in _ASKED_FOR else warning
-            found.append(told(f"Device dev{device.devid} on {host.name} {trouble}"))
-    if not any(_takes_files(device, by_id) for device in devices):
-        found.append(critical("No device takes new files"))
-    return found
+    async with session.client() as client:
+        seen = await observe(client)
+    now = seen.store.now if seen.store else 0
+    if session.json:
+        for each in seen.items:
+            output.json_line(asdict(each))
+    else:
+        _print(seen.items, now)
+    return Exit.FAILURE if seen.wrong else Exit.OK
 
 
-_ASKED_FOR: Final = (DeviceState.DRAIN, DeviceState.READONLY)
-"""Device states set by an operator or a rebalance run, which need no action."""
+def _print(items: list[HealthItem], now: int) -> None:
+    if not items:
+        output.line("All is well.")
+    for each in items:
+        since = f", since {when(each.since, now)}" if each.since is not None else ""
+        muted = f", muted; the mute ends {when(each.muted_until, now)}" if each.muted_until is not None else ""
+        output.line(f"{each.code} {each.severity}{since}{muted}")
+        for text in each.texts:
+            output.line(output.shown(f"    {text}."))
 
 
-def find_risks(store: StoreStatus) -> list[Finding]:
-    """Return a finding for each risk to files, and for each sign that no worker handles it."""
-    safety = store.safety
-    found: list[Finding] = [critical(store.stale)] if store.stale else []
-    if safety.lost.files:
-        found.append(critical(f"{_files(safety.lost)} lost: no copy is left"))
-    if safety.unreadable.files:
-        found.append(critical(f"{_files(safety.unreadable)} out of reach: no copy can be read now"))
-    at_risk = safety.one_device.files - safety.one_device_wanted.files
-    if at_risk and not _only_new_files_affected(store):
-        text = f"{counted(at_risk, 'file')}, which should not be, {_are(at_risk)} one failing device from loss"
-        found.append(warning(text))
-    waiting = [each for each in store.queues if each.name in _PROMPT and each.due]
-    if waiting and not store.processes:
-        due = counted(sum(each.due for each in waiting), "file")
-        found.append(critical(f"No workers run, and {due} wait for them"))
-    for queue in waiting:
-        age = queue.age(store.now)
-        if store.processes and age is not None and age >= LATE:
-            found.append(warning(f"The first file to {queue.name} has waited for {span(age)}"))
-    stuck = sum(each.stuck for each in store.queues)
-    if stuck:
-        wait = "waits" if stuck == 1 else "wait"
-        found.append(warning(f"{counted(stuck, 'file')} {wait} for manual intervention: see `tawara fsck start`"))
-    return found
+@app.command
+async def mute(code: str, duration: str, /, *, session: Session = DEFAULT) -> None:
+    """Mute a code: it is still shown, but does not count for exit codes and alerts.
+
+    The mute ends after DURATION, or when the finding becomes more severe than it is now.
+
+    For example:
+
+        tawara health mute DEVICE_SUSPECT 2h
+
+    Parameters
+    ----------
+    code
+        The code, as `tawara health` prints it.
+    duration
+        A time such as 30m, 2h or 7d.
+    """
+    known = _parse_code(code)
+    seconds = amounts.duration(duration)
+    if not seconds:
+        raise UsageError(f"tawara health mute: {duration!r} is not a time", hint="Write it as 30m, 2h or 7d.")
+    async with session.client() as client:
+        seen = await observe(client)
+        if seen.store is None:
+            raise UnknownCommand("A tracker of MogileFS cannot mute findings")
+        until = Mute(seen.store.now + seconds, _present_severity(seen, known))
+        await client.set_setting(f"{MUTE_PREFIX}{known}", str(until))
 
 
-def find_expiring(certificates: Sequence[ListenerCertificate], now: int) -> list[Finding]:
-    """Return a finding for each certificate that has expired or expires soon; `now` is unix seconds."""
-    found = []
-    for each in certificates:
-        left, date = each.left(now), time.strftime("%Y-%m-%d", time.gmtime(each.expires))
-        if left <= 0:
-            found.append(critical(f"The TLS certificate of the gateway at {each.listener} expired on {date}"))
-        elif left < EXPIRES_SOON:
-            text = f"The TLS certificate of the gateway at {each.listener} expires in {span(left)}, on {date}"
-            found.append(warning(text))
-    return found
+@app.command
+async def unmute(code: Annotated[str, Parameter()], /, *, session: Session = DEFAULT) -> None:
+    """End the mute of a code now.
+
+    For example:
+
+        tawara health unmute DEVICE_SUSPECT
+    """
+    known = _parse_code(code)
+    async with session.client() as client:
+        await client.remove_setting(f"{MUTE_PREFIX}{known}")
 
 
-_PROMPT: Final = ("replicate", "delete")
-"""Queues that should become empty soon, unlike those of checks and moves."""
+def _present_severity(seen: StoreHealth, code: HealthCode) -> Severity:
+    """Return the severity up to which a mute applies: the present one; a warning if there is no such finding now."""
+    return next((each.severity for each in seen.items if each.code is code), Severity.WARNING)
 
 
-def _files(tally: Tally) -> str:
-    return f"{counted(tally.files, 'file')} {_are(tally.files)}"
-
-
-def _are(number: int) -> str:
-    return "is" if number == 1 else "are"
-
-
-def _only_new_files_affected(store: StoreStatus) -> bool:
-    """Return whether all files with too few copies are new ones that wait briefly for their second copy."""
-    queue = store.queue("replicate")
-    age = queue.age(store.now)
-    young = age is None or age < LATE
-    return bool(store.processes and young and 0 < store.safety.one_device.files <= queue.due + queue.later)
-
-
-def _trouble(device: DeviceInfo) -> str | None:
-    if device.state is not DeviceState.ALIVE:
-        return f"is {device.state}"
-    if device.observed is None:
-        return "has not been monitored yet"
-    if device.observed is not Observed.WRITEABLE:
-        return f"is alive, but {device.observed}{f': {device.trouble}' if device.trouble else ''}".rstrip(".")
-    used = used_share(device)
-    return f"is {used:.0%} full" if used is not None and used >= FULL else None
-
-
-def _takes_files(device: DeviceInfo, hosts: Mapping[int, Host]) -> bool:
-    host = hosts.get(device.hostid)
-    return (
-        host is not None
-        and host.state is HostState.ALIVE
-        and device.state is DeviceState.ALIVE
-        and device.observed is Observed.WRITEABLE
-    )
-
-
-def used_share(device: DeviceInfo) -> float | None:
-    """Return the used share of a device, 0.0 to 1.0; None if unknown."""
-    if not device.mb_total or device.mb_used is None:
-        return None
-    return min(1.0, device.mb_used / device.mb_total)
-
-
-def shown_health(health: DiskHealth | None) -> str:
-    """Format the health of a disk for a table cell: `ok 38°C`, `failing 51°C`, `-` if unknown."""
-    if health is None or (health.verdict is DiskVerdict.UNKNOWN and health.temperature is None):
-        return "-"
-    return health.verdict.value if health.temperature is None else f"{health.verdict.value} {health.temperature}°C"
+def _parse_code(text: str) -> HealthCode:
+    wanted = text.upper().replace("-", "_")
+    if wanted in HealthCode.__members__:
+        return HealthCode[wanted]
+    near = difflib.get_close_matches(wanted, [each.value for each in HealthCode], n=1)
+    meant = f"; is {near[0]} meant?" if near else ""
+    raise UsageError(f"There is no health code {text!r}{meant}", hint=f"Codes: {', '.join(HealthCode)}.")

@@ -21,6 +21,7 @@ from typing import Final
 
 import structlog
 
+from tawara.cli.readiness import tell_manager
 from tawara.cli.reloading import RELOAD, UNUSED, ignore, survive
 from tawara.listening import take
 from tawara.model.errors import Exit
@@ -79,13 +80,16 @@ class Family:
         reload: Callable[[], None],
         *,
         first_stops_first: bool = False,
+        drain: float = 0.0,
     ) -> None:
         """One process for each of `shares`; it calls `serve`, which returns after a SIGTERM. `announce`: all serve.
 
         `serve` gets the number of its share. With `first_stops_first`, process 0 passes requests to the others, which
         therefore serve until it has stopped.
-        `reload` is called here for a SIGHUP, which each process gets, too.
+        `reload` is called here for a SIGHUP, which each process gets, too. `drain`: seconds for which a process that
+        was asked to stop still serves; a second request to stop ends that.
         """
+        self._drain = drain
         self._reload, self._first_stops_first = reload, first_stops_first
         self._shares = shares
         self._serve = serve
@@ -126,7 +130,11 @@ class Family:
 
     def _handle_signals(self, numbers: bytes) -> None:
         if not set(numbers).isdisjoint(_STOPPING):
-            self._stop()
+            if self._stop_by is None:
+                self._stop()
+            else:
+                self._stop_by = min(self._stop_by, time.monotonic() + _GRACE)
+                self._terminate(self._children.values())
             return
         for number in dict.fromkeys(numbers):
             if number == RELOAD:
@@ -218,7 +226,8 @@ class Family:
     def _stop(self) -> None:
         if self._stop_by is not None:
             return
-        self._stop_by = time.monotonic() + _GRACE
+        self._stop_by = time.monotonic() + self._drain + _GRACE
+        tell_manager("STOPPING=1")
         self._due.clear()
         for listening in self._shares:
             _close(listening)

@@ -1,20 +1,11 @@
-"""Progress and findings of the scrub, as sentences for `tawara status`."""
+"""Progress of the scrub, and the damage that it found, as sentences."""
 
 from __future__ import annotations
 
 from tawara.cli import output
-from tawara.client import AsyncClient
 from tawara.client.maintenance_replies import ScrubStatus
-from tawara.model import errors
 from tawara.model.spans import counted, span
-
-
-async def ask(client: AsyncClient) -> ScrubStatus | None:
-    """Ask for the status of the scrub; None from a tracker of MogileFS."""
-    try:
-        return await client.scrub_status()
-    except errors.UnknownCommand:
-        return None
+from tawara.monitoring.findings import scrub_pace
 
 
 def where(at: ScrubStatus) -> str:
@@ -33,7 +24,7 @@ def where(at: ScrubStatus) -> str:
         parts.append(f"{counted(at.queued, 'file')} wait{'s' if at.queued == 1 else ''}")
     if at.stalled:
         parts.append(f"{at.stalled} deferred, because a device does not answer")
-    parts.append(_pace(at))
+    parts.append(scrub_pace(at))
     return f"{every}: {', '.join(parts)}."
 
 
@@ -47,23 +38,3 @@ def found(at: ScrubStatus) -> str:
     if at.unrepairable:
         became.append(f"{counted(at.unrepairable, 'file')} for manual intervention")
     return f"Within that time {counted(at.bad_replicas, 'replica')} went bad: {', '.join(became)}."
-
-
-def sentences(at: ScrubStatus) -> list[str]:
-    """Return the findings of the scrub as sentences."""
-    wrong = []
-    if at.unrepairable:
-        needs = "needs" if at.unrepairable == 1 else "need"
-        wrong.append(
-            f"{counted(at.unrepairable, 'file')} {needs} manual intervention, found by the scrub:"
-            " see `tawara scrub status`"
-        )
-    if at.late:
-        wrong.append(f"The scrub does not keep its period of {span(at.period)}: {_pace(at)}")
-    return wrong
-
-
-def _pace(at: ScrubStatus) -> str:
-    if not at.late:
-        return "in time"
-    return f"this round is expected to take {span(at.expected_end - at.began)}"

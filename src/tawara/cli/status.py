@@ -5,23 +5,23 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from tawara.cli import absent, output, scrubbed
-from tawara.cli.health import Finding, Severity, find_expiring, find_risks, problems, shown_health, used_share, warning
+from tawara.cli import output, scrubbed
+from tawara.cli.disk_cell import shown_health
 from tawara.cli.session import DEFAULT, Session
-from tawara.client import AsyncClient, DeviceInfo
-from tawara.client.maintenance_replies import Absences, ScrubStatus
+from tawara.client import DeviceInfo
 from tawara.client.status import StoreStatus
-from tawara.model import errors
 from tawara.model.backlog import MOST
-from tawara.model.cluster import DeviceState, Host
+from tawara.model.cluster import DeviceState
 from tawara.model.errors import Exit
 from tawara.model.safety import Safety
 from tawara.model.spans import counted, listed, span, when
+from tawara.monitoring.findings import used_share
+from tawara.monitoring.store_health import StoreHealth, observe
 
 _BAR = 10
 _LOOK_AGAIN = 2.0
@@ -40,8 +40,8 @@ async def status(
     Where counting all files would take long, the figure is that of the last count, which is shown with its age.
 
     A finding is critical (files are lost or unreadable, or the store does not work), a warning, or a note: requested,
-    such as a drain in progress. The exit code is 0 if there are only notes, 1 if there is a problem, 6 if no tracker
-    answers.
+    such as a drain in progress. The exit code is 0 if there are only notes and muted findings, 1 if there is a problem,
+    6 if no tracker answers. `tawara health` shows the findings alone, by code.
 
     For example:
 
@@ -60,7 +60,7 @@ async def status(
     """
     async with session.client() as client:
         while True:
-            seen = await _read_store(client, recount=recount)
+            seen = await observe(client, recount=recount)
             if session.json:
                 output.json_line(_fields(seen))
             else:
@@ -73,44 +73,7 @@ async def status(
             await asyncio.sleep(_LOOK_AGAIN)
 
 
-@dataclass(frozen=True, slots=True)
-class _Seen:
-    """The data that is shown."""
-
-    trackers: dict[str, dict[str, str]]
-    hosts: list[Host]
-    devices: list[DeviceInfo]
-    store: StoreStatus | None
-    """None if the tracker is one of MogileFS."""
-    absences: Absences
-    scrub: ScrubStatus | None
-    """None if the tracker is one of MogileFS, too."""
-    findings: list[Finding]
-
-    @property
-    def wrong(self) -> list[str]:
-        """Texts of the findings that need attention."""
-        return [each.text for each in self.findings if each.severity is not Severity.NOTE]
-
-
-async def _read_store(client: AsyncClient, *, recount: bool) -> _Seen:
-    hosts, devices = await client.hosts(), await client.devices()
-    addresses = client.trackers()
-    told = await asyncio.gather(*(_tracker(client, each) for each in addresses))
-    trackers = {f"{host}:{port}": each for (host, port), each in zip(addresses, told, strict=True)}
-    try:
-        store = await client.store_status(recount=recount)
-    except errors.UnknownCommand:
-        store = None
-    absences, scrub = await absent.ask(client), await scrubbed.ask(client)
-    wrong = problems({address: told.get("trouble") for address, told in trackers.items()}, hosts, devices)
-    wrong += absent.findings(absences)
-    wrong += [*find_risks(store), *find_expiring(store.certificates, store.now)] if store else []
-    wrong += map(warning, scrubbed.sentences(scrub) if scrub else [])
-    return _Seen(trackers, hosts, devices, store, absences, scrub, wrong)
-
-
-def _fields(seen: _Seen) -> dict[str, Any]:
+def _fields(seen: StoreHealth) -> dict[str, Any]:
     found: dict[str, Any] = {
         "trackers": seen.trackers,
         "hosts": [asdict(each) for each in seen.hosts],
@@ -119,6 +82,7 @@ def _fields(seen: _Seen) -> dict[str, Any]:
         "brake": seen.absences.safety_limit,
         "problems": seen.wrong,
         "findings": [asdict(each) for each in seen.findings],
+        "health": [asdict(each) for each in seen.items],
     }
     if seen.scrub is not None:
         found["scrub"] = asdict(seen.scrub)
@@ -135,14 +99,7 @@ def _fields(seen: _Seen) -> dict[str, Any]:
     return found
 
 
-async def _tracker(client: AsyncClient, address: tuple[str, int]) -> dict[str, str]:
-    try:
-        return await client.tracker_stats(address)
-    except errors.TrackerUnreachable as error:
-        return {"trouble": error.message}
-
-
-def _show(seen: _Seen) -> None:
+def _show(seen: StoreHealth) -> None:
     if seen.store is not None:
         _show_files(seen.store)
         output.line()
@@ -180,11 +137,10 @@ def _show(seen: _Seen) -> None:
     output.line()
     if not seen.wrong:
         output.line("All is well.")
-    for finding in sorted(seen.findings, key=lambda each: -_GRAVITY.index(each.severity)):
-        output.line(output.shown(f"{finding.severity}: {finding.text}."))
-
-
-_GRAVITY = list(Severity)
+    muted = {each.code for each in seen.items if each.muted_until is not None}
+    for finding in sorted(seen.findings, key=lambda each: -each.severity.rank):
+        mark = " (muted)" if finding.code in muted else ""
+        output.line(output.shown(f"{finding.severity}{mark}: {finding.text}."))
 
 
 def _show_files(store: StoreStatus) -> None:

@@ -7,18 +7,31 @@ import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 from cyclopts import Parameter
 
 from tawara.cli import first_run, log, readiness
-from tawara.cli.assembly import Component, Running, gateway_process, import_component, running, share_gateway
+from tawara.cli.assembly import (
+    Component,
+    Running,
+    gateway_process,
+    import_component,
+    monitoring_address,
+    running,
+    share_gateway,
+    share_monitoring,
+    without_drain,
+)
 from tawara.cli.configuration import FILE, Configuration, load
 from tawara.cli.foreground import only_one, raise_descriptors, run_until_signal
 from tawara.cli.processes import Family, Listening, Ready
 from tawara.cli.reloading import Reloader, survive
 from tawara.gateway.process import GatewayProcess
+
+if TYPE_CHECKING:
+    from tawara.monitoring.server import ProcessGroup
 
 
 def up(
@@ -77,15 +90,27 @@ def _run_many(configuration: Configuration, directory: Path, reload: Callable[[]
         import_component(component)
     count = configuration.gateway.processes
     shares = share_gateway(configuration, directory, count)
+    front = len(shares) > count
+    monitored = next((each for each in Component if monitoring_address(configuration, each)), Component.TRACKER)
+    _, groups = share_monitoring(configuration, monitored, shares, only_first=True)
 
     def serve(number: int, listening: Listening, ready: Ready) -> None:
         process = gateway_process(configuration, number)
         if number:
-            run_until_signal(_more(configuration, directory, listening, process, ready), reload)
+            own = without_drain(configuration) if front else configuration
+            run_until_signal(_more(own, directory, listening, process, groups[number], ready), reload)
         else:
-            run_until_signal(_up(configuration, directory, listening, process, ready, json=json), reload)
+            store = _up(configuration, directory, listening, process, groups[number], ready, json=json)
+            run_until_signal(store, reload)
 
-    return Family(shares, serve, lambda: None, reload, first_stops_first=len(shares) > count).run()
+    return Family(
+        shares,
+        serve,
+        lambda: None,
+        reload,
+        first_stops_first=front,
+        drain=configuration.monitoring.drain_seconds,
+    ).run()
 
 
 def _with_flags(configuration: Configuration, *, nginx: bool, json: bool, verbose: bool) -> Configuration:
@@ -101,10 +126,15 @@ def _with_flags(configuration: Configuration, *, nginx: bool, json: bool, verbos
 
 @asynccontextmanager
 async def _more(
-    configuration: Configuration, directory: Path, listening: Listening, process: GatewayProcess | None, ready: Ready
+    configuration: Configuration,
+    directory: Path,
+    listening: Listening,
+    process: GatewayProcess | None,
+    group: ProcessGroup | None,
+    ready: Ready,
 ) -> AsyncIterator[Running]:
     parts = [Component.GATEWAY]
-    async with running(configuration, directory, parts, listening=listening, process=process) as store:
+    async with running(configuration, directory, parts, listening=listening, process=process, group=group) as store:
         ready()
         yield store
 
@@ -115,12 +145,19 @@ async def _up(
     directory: Path,
     listening: Listening | None = None,
     process: GatewayProcess | None = None,
+    group: ProcessGroup | None = None,
     ready: Ready = lambda: None,
     *,
     json: bool,
 ) -> AsyncIterator[Running]:
     async with running(
-        configuration, directory, frozenset(Component), one_machine=True, listening=listening, process=process
+        configuration,
+        directory,
+        frozenset(Component),
+        one_machine=True,
+        listening=listening,
+        process=process,
+        group=group,
     ) as store:
         ready()
         if process is not None:

@@ -7,6 +7,7 @@ without nginx all bytes pass through Python. Clients see no difference.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Coroutine, Mapping
 from functools import partial
 from typing import Any, Final, TypeVar
@@ -19,13 +20,14 @@ from tawara.gateway import responses
 from tawara.gateway.application_files import ApplicationFileHandler
 from tawara.gateway.nginx import NginxFront
 from tawara.gateway.nginx_protocol import GatewayStep, HeaderField
-from tawara.gateway.plain_requests import PlainRequests
+from tawara.gateway.plain_requests import PlainRequests, label_of
 from tawara.gateway.put_handlers import AdmitHandler, SmallPutHandler, StoreHandler, UnreceivedHandler
 from tawara.gateway.requests import HttpRequest, RequestParser
 from tawara.gateway.serve_handler import ServeHandler
 from tawara.http1.connections import SERVER, HttpServer, send_response
 from tawara.http1.fast_path import FastPath
 from tawara.http1.reply import Reply, text_reply
+from tawara.instruments import ABORTED, RequestMeter
 from tawara.listening import OnClosed
 from tawara.model.limits import Limits
 from tawara.store.writer import FileWriter
@@ -80,12 +82,13 @@ class GatewayHttpServer:
         every request.
         """
         self._handlers, self._limits = handlers, limits
+        self.meter = RequestMeter()
         self._behind_nginx = len(handlers) > 1
         idle = _NGINX_IDLE if self._behind_nginx else limits.header_time
         self._server = HttpServer(self._answer, limits, idle=idle)
         self._fast_path: FastPath | None = None
         if fast_path and self._behind_nginx:
-            plain = PlainRequests(handlers, reads_at_once=reads_at_once)
+            plain = PlainRequests(handlers, reads_at_once=reads_at_once, meter=self.meter)
             self._fast_path = FastPath(plain, limits, self._server.connection, form=GATEWAY, idle=idle)
 
     def connection(self, on_closed: OnClosed) -> asyncio.Protocol:
@@ -104,7 +107,12 @@ class GatewayHttpServer:
         step = GatewayStep.DECIDE
         if self._behind_nginx:
             step = GatewayStep(request.headers.get(HeaderField.STEP, GatewayStep.DECIDE))
-        reply = await respond(self._handlers[step], request)
+        begun, result = time.perf_counter(), ABORTED
+        try:
+            reply = await respond(self._handlers[step], request)
+            result = str(reply.status)
+        finally:
+            self.meter.record(label_of(step, request.method), result, time.perf_counter() - begun)
         if isinstance(reply, web.StreamResponse):
             return reply
         if step is GatewayStep.ADMIT:

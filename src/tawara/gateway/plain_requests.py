@@ -5,6 +5,7 @@ tests/acceptance/test_gateway_http.py runs on both servers.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, Final
 
@@ -16,6 +17,7 @@ from tawara.gateway.nginx_protocol import SMALL_BODY, GatewayStep, HeaderField
 from tawara.gateway.requests import HttpRequest, PlainHttpRequest
 from tawara.http1.fast_path import FastPathConnection
 from tawara.http1.reply import Reply
+from tawara.instruments import ABORTED, RequestMeter, method_label
 from tawara.wire.plain_request import NotPlain, PlainRequest
 
 _STEP: Final = HeaderField.STEP.lower().encode()
@@ -23,6 +25,13 @@ _READS: Final = (GatewayStep.DECIDE.encode(), GatewayStep.FILE.encode())
 _STREAMS: Final = (GatewayStep.STREAM, GatewayStep.FILE_STREAM, GatewayStep.BODY)
 _ADMIT: Final = GatewayStep.ADMIT.encode()
 _SMALL_PUT: Final = GatewayStep.SMALL_PUT.encode()
+_STEP_LABELS: Final = {each.encode(): each.value for each in (GatewayStep.ADMIT, GatewayStep.UNRECEIVED)}
+"""Labels of requests that nginx makes before or after a body; all others are counted by their method."""
+
+
+def label_of(step: GatewayStep, method: str) -> str:
+    """Return the label by which a request is counted."""
+    return _STEP_LABELS.get(step.encode()) or method_label(method)
 
 
 class PlainRequests:
@@ -33,9 +42,10 @@ class PlainRequests:
         handlers: Mapping[GatewayStep, Callable[[HttpRequest], Coroutine[Any, Any, Reply | web.StreamResponse]]],
         *,
         reads_at_once: bool,
+        meter: RequestMeter,
     ) -> None:
         """The steps that stream a body are left to the complete server. `reads_at_once`: see Metadata."""
-        self._reads_at_once = reads_at_once
+        self._reads_at_once, self._meter = reads_at_once, meter
         self._handlers = {step.encode(): handler for step, handler in handlers.items() if step not in _STREAMS}
 
     def accept(self, request: PlainRequest) -> PlainRequest:
@@ -69,12 +79,18 @@ class PlainRequests:
     async def _reply(self, connection: FastPathConnection, request: PlainRequest, body: bytes) -> Reply:
         step = request.fields[_STEP]
         asked = PlainHttpRequest(request, body)
+        begun, result = time.perf_counter(), ABORTED
         try:
             reply = await self._handlers[step](asked)
+            result = str(reply.status)
         except ConnectionError:  # the client has left
             connection.abort()
             return Reply(500)
         except Exception as error:
             reply = responses.refusal(asked, error)
+            result = str(reply.status)
+        finally:
+            label = _STEP_LABELS.get(step) or method_label(request.method)
+            self._meter.record(label, result, time.perf_counter() - begun)
         assert isinstance(reply, Reply)
         return responses.verdict(reply) if step == _ADMIT else reply

@@ -9,6 +9,7 @@ from typing import Final
 from aiohttp import web
 
 from tawara.http1.connections import HttpServer
+from tawara.instruments import RequestMeter
 from tawara.listening import TcpListener, take
 from tawara.model.limits import Limits
 
@@ -22,6 +23,7 @@ class ProtocolListener:
     def __init__(self, listen: tuple[str, int] | socket.socket, purpose: str, limits: Limits) -> None:
         """Listen on a host and port (0: any free one) or on a listening socket; errors name `purpose`."""
         self._listen, self._purpose, self._limits = listen, purpose, limits
+        self.meter = RequestMeter()
         self._public: socket.socket | None = None
         self._http: HttpServer | None = None
         self._listener: TcpListener | None = None
@@ -42,7 +44,7 @@ class ProtocolListener:
         """Accept clients; `answer` answers each request. Needs a running event loop."""
         assert self._public is not None, "not bound"
         limits = self._limits
-        self._http = HttpServer(answer, limits, idle=limits.header_time)
+        self._http = HttpServer(answer, limits, idle=limits.header_time, meter=self.meter)
         self._listener = TcpListener(
             self._public,
             self._purpose,

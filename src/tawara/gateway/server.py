@@ -25,6 +25,7 @@ from tawara.gateway.process import GatewayProcess
 from tawara.gateway.put_handlers import StreamedPutHandler
 from tawara.gateway.requests import RequestParser
 from tawara.gateway.serve_handler import ServeHandler
+from tawara.instruments import RequestMeter
 from tawara.listening import TcpListener, take
 from tawara.metadata.contract import Metadata
 from tawara.metadata.view import ClusterView
@@ -99,6 +100,11 @@ class Gateway:
         """Host and port on which the started gateway listens."""
         assert self._address is not None, "not started, or on a Unix socket"
         return self._address
+
+    @property
+    def meter(self) -> RequestMeter | None:
+        """Counts of the requests; None in a process that only runs nginx."""
+        return self._http.meter if self._http is not None else None
 
     @property
     def streamed(self) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 from typing import Any, Final
@@ -13,6 +14,7 @@ from aiohttp.http import RawRequestMessage
 from aiohttp.streams import StreamReader
 from aiohttp.web_protocol import RequestHandler, RequestPayloadError
 
+from tawara.instruments import ABORTED, RequestMeter, method_label
 from tawara.listening import OnClosed
 from tawara.model.limits import Limits
 from tawara.model.node_errors import LengthRequired, TooLarge
@@ -58,7 +60,7 @@ async def send_response(
     request: web.BaseRequest, response: web.StreamResponse, *, timeout: float
 ) -> web.StreamResponse:
     """Send a reply; abort the connection if the peer does not read it within `timeout` seconds."""
-    if not request.content.is_eof():
+    if not request.content.is_eof() or is_draining(request):
         response.force_close()
     try:
         async with asyncio.timeout(timeout):
@@ -67,6 +69,12 @@ async def send_response(
     except TimeoutError:
         raise abort(request) from None
     return response
+
+
+def is_draining(request: web.BaseRequest) -> bool:
+    """Return whether the connection of `request` is to be closed after the reply, since the server will stop."""
+    connection = request.protocol
+    return isinstance(connection, BoundedConnection) and connection.is_draining
 
 
 def abort(request: web.BaseRequest) -> ConnectionResetError:
@@ -86,13 +94,14 @@ class BoundedConnection(RequestHandler):
         "_broken",
         "_ended",
         "_header_bytes",
+        "_http_server",
         "_most_header_bytes",
         "_on_closed",
     )
 
     def __init__(self, server: HttpServer, on_closed: OnClosed, most_header_bytes: int, **settings: Any) -> None:
         super().__init__(server, **settings)
-        self._on_closed, self._most_header_bytes = on_closed, most_header_bytes
+        self._on_closed, self._most_header_bytes, self._http_server = on_closed, most_header_bytes, server
         self._header_bytes = 0
         self._broken = self._ended = False
         self._body: StreamReader | None = None
@@ -105,6 +114,11 @@ class BoundedConnection(RequestHandler):
         """See listening.Sheddable. aiohttp has a waiter only while it waits for a request."""
         waiting = self._waiter is not None and not self._waiter.done() and not self._header_bytes
         return self._active if waiting else None
+
+    @property
+    def is_draining(self) -> bool:
+        """Whether the connection is to be closed after its next reply."""
+        return self._http_server.draining
 
     @property
     def has_ended(self) -> bool:
@@ -189,10 +203,20 @@ class HttpServer(web.Server):
     """The connections of one listener."""
 
     def __init__(
-        self, handler: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]], limits: Limits, *, idle: float
+        self,
+        handler: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]],
+        limits: Limits,
+        *,
+        idle: float,
+        meter: RequestMeter | None = None,
     ) -> None:
-        """`idle`: seconds without a request after which a connection is closed. Needs a running event loop."""
-        super().__init__(handler)
+        """`idle`: seconds without a request after which a connection is closed. `meter` counts the requests.
+
+        Needs a running event loop.
+        """
+        super().__init__(handler if meter is None else _measured(handler, meter))
+        self.draining = False
+        """Whether each connection is closed after its next reply."""
         self._most_header_bytes = limits.headers
         self._settings: dict[str, Any] = {
             "access_log": None,
@@ -214,3 +238,20 @@ class HttpServer(web.Server):
         """Close idle connections now and the others after their reply; abort those left after `grace` seconds."""
         self.pre_shutdown()
         await self.shutdown(grace)
+
+
+def _measured(
+    handler: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]], meter: RequestMeter
+) -> Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]:
+    """Return `handler`, with its requests counted by `meter`."""
+
+    async def answer(request: web.BaseRequest) -> web.StreamResponse:
+        begun, result = time.perf_counter(), ABORTED
+        try:
+            response = await handler(request)
+            result = str(response.status)
+            return response
+        finally:
+            meter.record(method_label(request.method), result, time.perf_counter() - begun)
+
+    return answer

@@ -20,6 +20,7 @@ import structlog
 
 from tawara.http1.connections import SERVER
 from tawara.http1.reply import Reply
+from tawara.instruments import ABORTED, RequestMeter, method_label
 from tawara.listening import OnClosed
 from tawara.model.errors import TawaraError
 from tawara.model.limits import Limits
@@ -70,11 +71,16 @@ class FastPath:
         *,
         form: re.Pattern[bytes] = plain_request.NODE,
         idle: float | None = None,
+        meter: RequestMeter | None = None,
     ) -> None:
         """`complete_server` makes the protocol that takes over a connection. `form`: that of plain requests.
 
-        `idle`: seconds that a connection may wait for its next request; None: `limits.header_time`.
+        `idle`: seconds that a connection may wait for its next request; None: `limits.header_time`. `meter` counts the
+        requests.
         """
+        self.meter = meter
+        self.draining = False
+        """Whether each connection is closed after its next reply."""
         self.handler, self.limits, self.complete_server, self.form = handler, limits, complete_server, form
         self.idle = limits.header_time if idle is None else idle
         self.connections: set[FastPathConnection] = set()
@@ -114,6 +120,7 @@ class FastPathConnection(asyncio.Protocol):
     """One connection, until it is closed or handed to the complete server."""
 
     __slots__ = (
+        "_begun",
         "_body",
         "_busy",
         "_ended",
@@ -126,6 +133,7 @@ class FastPathConnection(asyncio.Protocol):
         "_request",
         "_rest",
         "_since",
+        "_status",
         "_timer",
         "_transport",
         "_unsent",
@@ -158,6 +166,10 @@ class FastPathConnection(asyncio.Protocol):
         """Whether the connection is closed after the current reply."""
         self._ended = False
         """Whether the peer has closed its sending half."""
+        self._begun = 0.0
+        """When the current request was handled (`time.perf_counter`)."""
+        self._status = 0
+        """Status of the current reply."""
 
     # --- callbacks of the transport -----------------------------------------------------------------------------------
 
@@ -269,6 +281,7 @@ class FastPathConnection(asyncio.Protocol):
 
     def _handle(self, request: PlainRequest, body: bytes) -> None:
         self._busy = self._handling = True
+        self._begun = time.perf_counter()
         try:
             self._fast_path.handler.handle(self, request, body)
         except Exception as error:
@@ -338,8 +351,10 @@ class FastPathConnection(asyncio.Protocol):
         try:
             await send(transport)
         except ConnectionError:
+            self._record(request, ABORTED)
             transport.abort()
         except (OSError, TawaraError) as error:  # a TimeoutError, which is an OSError, means: the peer does not read
+            self._record(request, ABORTED)
             reason = str(error) if isinstance(error, TawaraError) else error.strerror or "the peer does not read"
             log.warning("transfer_aborted", path=request.target, reason=reason)
             transport.abort()
@@ -355,7 +370,14 @@ class FastPathConnection(asyncio.Protocol):
         self._transport.write(head + reply.body if reply.body and request.method != "HEAD" else head)
         self._finish_reply(request)
 
+    def _record(self, request: PlainRequest, result: str) -> None:
+        meter = self._fast_path.meter
+        if meter is not None:
+            meter.record(method_label(request.method), result, time.perf_counter() - self._begun)
+
     def _head(self, request: PlainRequest, reply: Reply) -> bytes:
+        self._status = reply.status
+        self._last = self._last or self._fast_path.draining
         length = reply.part.length if reply.part else len(reply.body)
         fields = {"Server": SERVER, **reply.fields, "Date": http_date(int(time.time()))}
         if reply.status not in (204, 304):
@@ -365,6 +387,7 @@ class FastPathConnection(asyncio.Protocol):
     def _finish_reply(self, request: PlainRequest) -> None:
         """Go on after a complete reply: close the connection, or parse the next buffered request."""
         self._busy = False
+        self._record(request, str(self._status))
         if self._transport is None:
             return
         self._since = asyncio.get_running_loop().time()

@@ -15,6 +15,7 @@ from typing import Final
 from tawara.model import amounts, errors
 from tawara.model.cluster import HashType
 from tawara.model.failing import DRAIN_FAILING
+from tawara.model.health_codes import MUTE_PREFIX, Mute
 
 Reader = Callable[[str], str | None]
 """Converts a value to its stored form; None removes the setting. Raises InvalidFormat."""
@@ -77,6 +78,12 @@ def _duration(text: str) -> str | None:
     return text or None
 
 
+def _mute(text: str) -> str | None:
+    if text and Mute.parse(text) is None:
+        raise errors.InvalidFormat("Doesn't match: unix seconds and a severity, such as `1700000000 warning`")
+    return text or None
+
+
 def _rate(text: str) -> str | None:
     if text and amounts.size(text) is None:
         raise errors.InvalidFormat("Doesn't match: bytes a second, such as 20m")
@@ -127,6 +134,7 @@ SETTINGS: Final = (
     Setting("tawara_rate_rebalance", _rate, "0", _PER_PROCESS, "how fast files are moved and drained"),
     Setting("tawara_rate_fsck", _rate, "0", _PER_PROCESS, "how fast fsck reads"),
     Setting("tawara_rate_scrub", _rate, "0", _PER_PROCESS, "how fast the scrub reads"),
+    Setting(f"{MUTE_PREFIX}*", _mute, "", "unix seconds and severity", "mutes of health codes: see `tawara health`"),
     Setting("memcache_servers", _anything, "", "addresses", _UNUSED),
     Setting("memcache_ttl", _digits, "3600", "seconds", _UNUSED),
     Setting("internal_queue_limit", _digits, "500", "requests", _UNUSED),

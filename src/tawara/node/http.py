@@ -29,12 +29,14 @@ from tawara.http1.connections import (
     HttpServer,
     abort,
     body_length,
+    is_draining,
     plain,
     send_continue,
     send_response,
 )
 from tawara.http1.fast_path import FastPath
 from tawara.http1.reply import NOT_WHOLE, Reply, content_md5, whole_length
+from tawara.instruments import RequestMeter
 from tawara.listening import OnClosed
 from tawara.model.assembling import total_length
 from tawara.model.limits import Limits
@@ -77,14 +79,20 @@ class NodeHttpServer:
             "MKCOL": self._mkcol,
             "POST": self._assemble,
         }
-        self._server = HttpServer(self._answer, limits, idle=limits.header_time)
+        self.meter = RequestMeter()
+        self._server = HttpServer(self._answer, limits, idle=limits.header_time, meter=self.meter)
         self._requests = FileRequests(devices, pools, limits, signatures)
-        self._fast_path = FastPath(self._requests, limits, self._server.connection)
+        self._fast_path = FastPath(self._requests, limits, self._server.connection, meter=self.meter)
         self._make_connection = self._fast_path.connection if fast_path else self._server.connection
 
     def connection(self, on_closed: OnClosed) -> asyncio.Protocol:
         """Make the protocol of a new connection. It calls `on_closed` when the connection is closed."""
         return self._make_connection(on_closed)
+
+    def drain(self) -> None:
+        """Close each connection after its next reply."""
+        self._fast_path.draining = True
+        self._server.draining = True
 
     async def close(self, grace: float) -> None:
         """Close idle connections now and the others after their reply; abort those left after `grace` seconds."""
@@ -132,6 +140,8 @@ class NodeHttpServer:
                 return _response(reply)
             head = {hdrs.SERVER: SERVER, **reply.fields, hdrs.CONTENT_LENGTH: str(reply.part.length)}
             response = web.StreamResponse(status=reply.status, headers=head)
+            if is_draining(request):
+                response.force_close()
             return await self._send(request, response, file, reply.part, pool_name)
         finally:
             if not file.closed:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import time
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -15,6 +16,7 @@ from tawara.disks.devices import Devices
 from tawara.disks.disk_health import DiskHealthWatch
 from tawara.disks.pools import DevicePools
 from tawara.disks.rounds import DeviceRounds
+from tawara.instruments import RequestMeter
 from tawara.listening import TcpListener
 from tawara.model.errors import ConfigurationError, TawaraError
 from tawara.model.limits import Limits
@@ -31,6 +33,21 @@ _GRACE: Final = 1.5
 _TIMEOUT: Final = 2.0
 """Seconds that a start waits for a disk that does not answer; the other disks are served then."""
 _SWEEP_PERIOD: Final = 3600.0
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceObservation:
+    """A device as the node found it last. Sizes are in bytes."""
+
+    size: int = 0
+    free: int = 0
+    """Bytes available for files."""
+    usable: bool = False
+    """Whether its usage file could be written."""
+    errors: int = 0
+    """Failures to write its usage file since the start."""
+    hangs: bool = False
+    """Whether the disk does not answer."""
 
 
 class StorageNode:
@@ -72,12 +89,23 @@ class StorageNode:
         self._maintenance = Background("upkeep of devices")
         self._rounds = DeviceRounds(self.devices, self._pools, self._maintain, timeout=_TIMEOUT)
         self._sweep = True
+        self._observed: dict[str, DeviceObservation] = {}
 
     @property
     def http_address(self) -> tuple[str, int]:
         """Host and port of the HTTP server, once started."""
         assert self._http_listener is not None, "not started, or without HTTP"
         return self._http_listener.address
+
+    @property
+    def meter(self) -> RequestMeter | None:
+        """Counts of the HTTP requests; None before the start, and without HTTP."""
+        return self._http.meter if self._http is not None else None
+
+    @property
+    def observed(self) -> dict[str, DeviceObservation]:
+        """The devices as they were found when their usage files were written last, by name."""
+        return {name: replace(each, hangs=self._pools.hangs(name)) for name, each in self._observed.items()}
 
     @property
     def side_address(self) -> tuple[str, int]:
@@ -118,6 +146,11 @@ class StorageNode:
         self._maintenance.start(self._maintain_devices())
         self._health.start()
 
+    def drain(self) -> None:
+        """Close each HTTP connection after its next reply, so that clients connect to another node or a successor."""
+        if self._http is not None:
+            self._http.drain()
+
     async def stop(self) -> None:
         """Release the ports, let requests finish for a moment, abort the rest; takes at most 5 seconds."""
         for listener in (self._http_listener, self._side_listener):
@@ -157,10 +190,14 @@ class StorageNode:
 
     def _maintain_now(self, device: str, sweep: bool) -> None:
         """Write the usage file of one device; a device that fails keeps its old one, for monitors to see."""
+        before = self._observed.get(device, DeviceObservation())
         try:
-            usage.write(self.devices, device, int(time.time()))
+            found = usage.write(self.devices, device, int(time.time()))
+            size, free = found.total * 1024, found.available * 1024
+            self._observed[device] = DeviceObservation(size, free, True, before.errors)
             swept = self.devices.sweep(device) if sweep else 0
         except (TawaraError, OSError) as error:
+            self._observed[device] = replace(before, usable=False, errors=before.errors + 1)
             log.warning("device_maintenance_failed", devid=int(device[3:]), reason=str(error.__cause__ or error))
         else:
             if swept:

@@ -33,8 +33,10 @@ def render(usage: DiskUsage, mount: Mount, place: MountIds, now: int, health: st
     return "".join(f"{name}: {value}\n" for name, value in sorted(facts.items())) + health
 
 
-def write(devices: Devices, device: str, now: int) -> None:
-    """Write the usage file of one device, whole. Not synced: after a power cut the next one is seconds away.
+def write(devices: Devices, device: str, now: int) -> DiskUsage:
+    """Write the usage file of one device, whole, and return its usage.
+
+    Not synced: after a power cut the next one is seconds away.
 
     Raises what `Devices.usage` raises.
     """
@@ -47,3 +49,4 @@ def write(devices: Devices, device: str, now: int) -> None:
         where = place_of(mount, running_kernel())
         temporary.write_text(render(usage, mount, where, now, published(place)))
         temporary.rename(place / USAGE)
+    return usage

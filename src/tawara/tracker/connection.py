@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any, cast
 import structlog
 
 from tawara.background import resume
+from tawara.instruments import OTHER
 from tawara.listening import OnClosed
 from tawara.model import errors
 from tawara.tracker.context import TrackerContext, TrackerRequest, Verb
+from tawara.tracker.request_log import OK
 from tawara.tracker.verbs import QUICK, THOROUGH, WRITING
 from tawara.wire.line import Args, LineBuffer, Request, is_request_line, may_begin, ok, parse_request, refusal
 
@@ -245,9 +247,12 @@ class Connection(asyncio.Protocol):
             return self._server.management.answer(request, self)
         server = self._server
         verb = QUICK.get(request.command) or THOROUGH.get(request.command)
+        result = OK
         if verb is None:
+            result = errors.UnknownCommand.code
             answer = refusal(errors.UnknownCommand(), request.callid)
         elif (reason := server.tracker.cluster.stale) and request.command in WRITING:
+            result = errors.StaleDatabase.code
             answer = self._refuse(request, errors.StaleDatabase.because(reason))
         else:
             call = TrackerRequest(request.args, self.client_ip)
@@ -261,10 +266,14 @@ class Connection(asyncio.Protocol):
             except StopIteration as stop:
                 answer = ok(stop.value, request.callid)
             except Exception as error:
+                result = _code_of(error)
                 answer = self._refuse(request, error)
             else:
                 return self._continue_as_task(resume(running, awaited), request, line, begun)
-        server.journal.finished(self.client_ip, line, self._arrived, begun, time.perf_counter())
+        server.journal.finished(
+            self.client_ip, line, self._arrived, begun, time.perf_counter(),
+            command=OTHER if verb is None else request.command, result=result,
+        )  # fmt: skip
         return answer
 
     def _continue_as_task(
@@ -276,11 +285,15 @@ class Connection(asyncio.Protocol):
         return b""
 
     async def _finish(self, running: Coroutine[Any, Any, Args], request: Request, line: bytes, begun: float) -> None:
+        result = OK
         try:
             answer = ok(await running, request.callid)
         except Exception as error:
+            result = _code_of(error)
             answer = self._refuse(request, error)
-        self._server.journal.finished(self.client_ip, line, self._arrived, begun, time.perf_counter())
+        self._server.journal.finished(
+            self.client_ip, line, self._arrived, begun, time.perf_counter(), command=request.command, result=result
+        )
         self._busy = False
         self._send(answer)
         self._serve()
@@ -353,3 +366,8 @@ async def _refresh_first(verb: Verb, tracker: TrackerContext, call: TrackerReque
     """Run a verb after the view was refreshed: what it names may have been created by another process a moment ago."""
     await tracker.view.refresh_for_name(call.text("domain"), call.text("class"))
     return await verb(tracker, call)
+
+
+def _code_of(error: Exception) -> str:
+    """Return the code of an error, as metrics have it."""
+    return error.code if isinstance(error, errors.TawaraError) else "crash"

@@ -5,7 +5,11 @@ from __future__ import annotations
 import time
 from collections import deque
 
+from tawara.instruments import OTHER, RequestMeter
+
 _RECENT = 50
+OK = "ok"
+"""Result of a request without an error."""
 _LONGEST_LINE = 1000
 """Maximum bytes of a request that are kept."""
 
@@ -16,6 +20,7 @@ class RequestLog:
     def __init__(self) -> None:
         self._started = time.monotonic()
         self._recent: deque[tuple[str | None, bytes, float, float]] = deque(maxlen=_RECENT)
+        self.meter = RequestMeter()
         self.queries = 0
         self.running = 0
         """Number of running requests."""
@@ -25,9 +30,20 @@ class RequestLog:
         """Seconds since the start."""
         return int(time.monotonic() - self._started)
 
-    def finished(self, client_ip: str | None, line: bytes, arrived: float, begun: float, ended: float) -> None:
-        """Record an answered request; times are those of `time.perf_counter`."""
+    def finished(
+        self,
+        client_ip: str | None,
+        line: bytes,
+        arrived: float,
+        begun: float,
+        ended: float,
+        *,
+        command: str = OTHER,
+        result: str = OK,
+    ) -> None:
+        """Record an answered request; times are those of `time.perf_counter`. `result`: OK or the code of an error."""
         self.queries += 1
+        self.meter.record(command, result, ended - begun)
         if len(line) > _LONGEST_LINE:
             line = line[:_LONGEST_LINE]
         self._recent.append((client_ip, line, ended - arrived, ended - begun))

@@ -8,6 +8,7 @@ import socket
 from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
 
+from tawara.instruments import RequestMeter
 from tawara.listening import TcpListener
 from tawara.metadata.contract import Metadata
 from tawara.metadata.view import ClusterView
@@ -66,6 +67,16 @@ class TrackerServer:
         self._idle_timer: asyncio.TimerHandle | None = None
         self._emptied: asyncio.Event | None = None
         """Set when the last connection of a stopping server has ended."""
+
+    @property
+    def meter(self) -> RequestMeter:
+        """Counts of the requests."""
+        return self.journal.meter
+
+    @property
+    def connections(self) -> int:
+        """Number of open connections."""
+        return len(self._connections)
 
     @property
     def address(self) -> tuple[str, int]:

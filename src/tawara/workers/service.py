@@ -197,6 +197,11 @@ class Workers:
         copying = [each for each in found if each.name == ReplicateFiles.name]
         return found + [replace(each, name=COPIED, done=self._copier.copied_bytes, failed=0) for each in copying]
 
+    @property
+    def copied_bytes(self) -> int:
+        """Bytes that were copied since the start."""
+        return self._copier.copied_bytes
+
     def status(self) -> list[Status]:
         """The state of each worker."""
         return [runner.status for runner in self._runners]

@@ -23,10 +23,10 @@ def stopped(monkeypatch: pytest.MonkeyPatch) -> None:
     """The signal to stop has arrived; no limits of the process change; an abrupt end is an exception."""
 
     @asynccontextmanager
-    async def signals(_: Callable[[], None]) -> AsyncIterator[asyncio.Event]:
+    async def signals(_: Callable[[], None]) -> AsyncIterator[tuple[asyncio.Event, asyncio.Event]]:
         stop = asyncio.Event()
         asyncio.get_running_loop().call_later(0.01, stop.set)
-        yield stop
+        yield stop, asyncio.Event()
 
     def end(code: int) -> None:
         raise _Exited(code)
@@ -36,22 +36,26 @@ def stopped(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "_exit", end)
 
 
-def _run(start: Callable[[], Any], stop: Callable[[], Any]) -> list[str]:
-    """Run a store with these steps at its start and its stop; return the events that are logged."""
+async def _nothing() -> None:
+    pass
+
+
+def _run(start: Callable[[], Any], stop: Callable[[], Any], drain: Callable[[], Any] = _nothing) -> list[str]:
+    """Run a store with these steps at its start, its stop, and before; return the events that are logged."""
+
+    class _Store:
+        async def drain(self, hurry: asyncio.Event) -> None:
+            await drain()
 
     @asynccontextmanager
     async def store() -> AsyncIterator[Any]:
         await start()
-        yield None
+        yield _Store()
         await stop()
 
     with structlog.testing.capture_logs() as logs:
         foreground.run_until_signal(store(), lambda: None)
     return [each["event"] for each in logs]
-
-
-async def _nothing() -> None:
-    pass
 
 
 async def _hang() -> None:
@@ -78,6 +82,12 @@ def test_a_store_that_does_not_stop_is_left(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(foreground, "GRACE", 0.02)
     with pytest.raises(_Exited, match="1"):
         _run(_nothing, _hang)
+
+
+def test_the_time_of_draining_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A store may drain for longer than it may take to stop."""
+    monkeypatch.setattr(foreground, "GRACE", 0.2)
+    assert _run(_nothing, _nothing, lambda: asyncio.sleep(0.4)) == ["stopping"]
 
 
 def test_an_error_of_the_store_is_raised() -> None:

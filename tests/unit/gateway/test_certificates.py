@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from tawara.cli.health import Severity, find_expiring
 from tawara.gateway.certificates import TlsFiles
 from tawara.model.certificates import ListenerCertificate
 from tawara.model.errors import ConfigurationError
+from tawara.model.health_codes import Severity
+from tawara.monitoring.findings import find_expiring
 from tests.certificates import write_pair
 
 

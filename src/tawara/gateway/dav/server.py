@@ -21,6 +21,7 @@ from tawara.gateway.put_handlers import StreamedPutHandler
 from tawara.gateway.requests import RequestParser
 from tawara.http1.connections import send_response
 from tawara.http1.reply import Reply
+from tawara.instruments import RequestMeter
 from tawara.metadata.contract import Metadata
 from tawara.metadata.view import ClusterView
 from tawara.metadata.wakeups import Wakeups
@@ -60,6 +61,11 @@ class DavServer:
         self._authenticator = Authenticator(access_keys, secret=secret, public_reads=False)
         self._listener = ProtocolListener(listen, _PURPOSE, limits)
         self._writer: FileWriter | None = None
+
+    @property
+    def meter(self) -> RequestMeter:
+        """Counts of the requests."""
+        return self._listener.meter
 
     @property
     def address(self) -> tuple[str, int]:

@@ -11,6 +11,7 @@ from tawara.gateway.protocol_listener import ProtocolListener
 from tawara.gateway.s3.authenticator import S3Authenticator
 from tawara.gateway.s3.context import S3Context
 from tawara.gateway.s3.dispatcher import S3Dispatcher
+from tawara.instruments import RequestMeter
 from tawara.metadata.contract import Metadata
 from tawara.metadata.view import ClusterView
 from tawara.metadata.wakeups import Wakeups
@@ -49,6 +50,11 @@ class S3Server:
         self._listener = ProtocolListener(listen, _PURPOSE, limits)
         self._writer: FileWriter | None = None
         self._dispatcher: S3Dispatcher | None = None
+
+    @property
+    def meter(self) -> RequestMeter:
+        """Counts of the requests."""
+        return self._listener.meter
 
     @property
     def address(self) -> tuple[str, int]:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from tawara.cli.absent import findings
 from tawara.client.maintenance_replies import Absences
 from tawara.model.cluster import DeviceAbsence, Liveness
+from tawara.monitoring.findings import find_unreachable
 
 
 def test_each_liveness_has_a_finding() -> None:
     """Each liveness state has one finding with the command that ends it; an active safety limit has one, too."""
     devices = {number: DeviceAbsence(liveness, since=1_700_000_000) for number, liveness in enumerate(Liveness, 1)}
-    found = findings(Absences(devices, 900, "2 of 3 hosts"))
+    found = find_unreachable(Absences(devices, 900, "2 of 3 hosts"))
     assert [each.severity for each in found] == ["warning", "warning", "note", "note", "warning"]
     suspect, presumed, trusted, returned, safety_limit = (each.text for each in found)
     assert suspect.startswith("dev1: suspect, unreachable since ")
@@ -24,10 +24,10 @@ def test_each_liveness_has_a_finding() -> None:
 
 def test_reachable_devices_have_no_finding() -> None:
     """There is no finding while all devices are reachable, nor for a safety limit that delays nothing."""
-    assert findings(Absences({}, 900, "2 of 3 hosts")) == []
+    assert find_unreachable(Absences({}, 900, "2 of 3 hosts")) == []
 
 
 def test_a_disabled_detector_is_reported() -> None:
     """If devices are never presumed dead, the finding says so."""
-    (said,) = findings(Absences({1: DeviceAbsence(Liveness.SUSPECT)}, 0, ""))
+    (said,) = find_unreachable(Absences({1: DeviceAbsence(Liveness.SUSPECT)}, 0, ""))
     assert said.text.endswith("never presumed dead")

@@ -6,12 +6,13 @@ from dataclasses import replace
 
 import pytest
 
-from tawara.cli.health import Finding, find_risks, problems
 from tawara.client.replies import DeviceInfo
 from tawara.client.status import StoreStatus
 from tawara.model.backlog import Queue
 from tawara.model.cluster import DeviceState, Host, HostState, Observed
+from tawara.model.health_codes import Finding
 from tawara.model.safety import Safety, Tally
+from tawara.monitoring.findings import find_risks, problems
 
 HOST = Host(1, "h", HostState.ALIVE, "127.0.0.1")
 DEVICE = DeviceInfo(1, 1, DeviceState.ALIVE, 100, 1000, 500, Observed.WRITEABLE, None)

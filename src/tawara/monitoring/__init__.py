@@ -1,0 +1,1 @@
+"""What operators and their tools see of a running component: health, readiness and metrics."""
