@@ -25,6 +25,7 @@ from tawara.model import fid as fids
 from tawara.model.access.creation import new_key
 from tawara.model.access.keys import ID_ALPHABET, ID_LENGTH, SECRET_ALPHABET, SECRET_LENGTH
 from tawara.model.applications import Application
+from tawara.model.cache_settings import CacheSettings
 from tawara.model.cluster import HashType, HostState, Observation, Observed
 from tawara.model.files import StoredFile
 from tawara.model.limits import Limits
@@ -85,6 +86,7 @@ class StoreFixture:
     wakeups: Wakeups
     stopped: set[int] = field(default_factory=set)
     tls: TlsFiles | None = None
+    signer: RequestSigner | None = None
 
     def request(self, method: str, path: str, body: object = None, headers: Mapping[str, str] | None = None) -> Answer:
         """Send one request on its own connection; blocking."""
@@ -195,6 +197,7 @@ async def store_fixture(
     signed: bool = False,
     url: str = "",
     applications: Sequence[Application] = (),
+    cache: CacheSettings | None = None,
 ) -> AsyncIterator[StoreFixture]:
     """A store below `directory`, torn down afterwards; `local`: the gateway knows the disks of its own machine.
 
@@ -238,9 +241,10 @@ async def store_fixture(
             fast_path=fast_path,
             tls=tls,
             applications=applications,
+            cache=cache,
         )
         await gateway.start()
-        one = StoreFixture(directory, gateway, front, nodes, metadata, view, wakeups, tls=tls)
+        one = StoreFixture(directory, gateway, front, nodes, metadata, view, wakeups, tls=tls, signer=signer)
         try:
             yield one
         finally:

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Protocol
 import msgspec
 
 from tawara.cli import first_run
-from tawara.cli.configuration import Configuration, address, advertised, applications
+from tawara.cli.configuration import Configuration, address, advertised, applications, cache
 from tawara.cli.processes import share
 from tawara.cli.waiting import until_available
 from tawara.gateway.process import GatewayProcess
@@ -491,7 +491,14 @@ def _gateway(
         tls=_tls(store.configuration, store.directory),
         process=process,
         applications=applications(store.configuration),
+        cache=cache(store.configuration, _peer_secret(store.directory / store.configuration.store.keys_file)),
     )
+
+
+def _peer_secret(path: Path) -> str:
+    """Return the secret by which gateways of one store read each other's caches; empty without a key file."""
+    keys = KeyFile(path).keys()
+    return keys[0].derive("gateway caches").hex() if keys else ""
 
 
 def _tls(configuration: Configuration, directory: Path) -> TlsFiles | None:

@@ -6,6 +6,7 @@ come from the file, the environment (`TAWARA_TRACKER_LISTEN=…`) and `--set tra
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import os
 import tomllib
@@ -19,6 +20,7 @@ import msgspec
 from tawara.metadata.server import ServerLimits
 from tawara.model import addresses
 from tawara.model.applications import Application, number_applications
+from tawara.model.cache_settings import CacheSettings
 from tawara.model.errors import ConfigurationError
 from tawara.model.limits import MOST_COPIES, Limits
 from tawara.model.liveness import LivenessRules
@@ -231,6 +233,41 @@ class GatewaySection(Section, frozen=True, forbid_unknown_fields=True, kw_only=T
             ' "" for a directory below `state`.'
         ),
     ] = ""
+    cache_mb: Annotated[
+        int,
+        Doc(
+            ge=0,
+            le=1 << 30,
+            description="Most space below `state` for nginx's cache of files of other machines; 0: no cache.",
+            extra=unit("MiB"),
+        ),
+    ] = 1024
+    cache_file_mb: Annotated[
+        int, Doc(ge=1, le=1024, description="Largest file that is cached. It is fetched whole.", extra=unit("MiB"))
+    ] = 16
+    cache_listen: Annotated[
+        str,
+        Doc(
+            description="ADDRESS:PORT, usually port 7083, at which other gateways read this one's cache; one of"
+            ' `cache_peers`. "" for none.'
+        ),
+    ] = ""
+    cache_peers: Annotated[
+        str,
+        Doc(
+            description="`cache_listen` of all gateways that share their caches, separated by commas; the same at each."
+            " They need the same store.keys_file."
+        ),
+    ] = ""
+    cache_hot: Annotated[
+        int,
+        Doc(
+            ge=1,
+            le=1_000_000,
+            description="A file that a process reads this often is kept in the cache of every gateway.",
+            extra=unit("reads a second"),
+        ),
+    ] = 100
     apps: Annotated[
         dict[str, ApplicationSection],
         Doc(
@@ -501,6 +538,48 @@ def _expected(type_: Any) -> str:
         case msgspec.inspect.VarTupleType():
             return "a list of names"
     return "text"
+
+
+def cache(configuration: Configuration, secret: str) -> CacheSettings | None:
+    """The cache of the gateway's nginx; `secret`: of all gateways of the store. Raises ConfigurationError."""
+    gateway = configuration.gateway
+    peers = [each.strip() for each in gateway.cache_peers.split(",") if each.strip()]
+    if not gateway.cache_mb or gateway.nginx == "off":
+        return None
+    listen = ""
+    if peers or gateway.cache_listen:
+        listen = _host_and_port(gateway.cache_listen, "gateway.cache_listen")
+        peers = [_host_and_port(each, "gateway.cache_peers") for each in peers]
+        if listen not in peers:
+            raise ConfigurationError(
+                f"gateway.cache_listen = {gateway.cache_listen!r} is not one of gateway.cache_peers",
+                hint="List the cache_listen of all gateways in cache_peers, this one's included.",
+            )
+        if not secret:
+            raise ConfigurationError(
+                f"Gateways share their caches by a secret from {configuration.store.keys_file}, which cannot be read",
+                hint="Copy the key file of the store to this machine; see store.keys_file.",
+            )
+    return CacheSettings(
+        size=gateway.cache_mb << 20,
+        file=gateway.cache_file_mb << 20,
+        listen=listen,
+        peers=peers,
+        secret=secret,
+        hot_rate=gateway.cache_hot,
+    )
+
+
+def _host_and_port(text: str, setting: str) -> str:
+    """An IP address and port as nginx writes them. Raises ConfigurationError."""
+    host, port = address(text, setting)
+    try:
+        ip = ipaddress.ip_address(host)
+    except ValueError:
+        raise ConfigurationError(f"{setting} = {text!r}: write the IP address, not a name") from None
+    if ip.is_unspecified or not port:
+        raise ConfigurationError(f"{setting} = {text!r}: write the address and port at which the others reach it")
+    return f"[{ip}]:{port}" if ip.version == 6 else f"{ip}:{port}"
 
 
 def applications(configuration: Configuration) -> list[Application]:

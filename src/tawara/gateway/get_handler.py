@@ -10,7 +10,9 @@ from typing import Final
 from aiohttp import hdrs, web
 
 from tawara.gateway import reading, responses
+from tawara.gateway.acceleration import ReplicaLocation
 from tawara.gateway.body_sender import send_body
+from tawara.gateway.fid_cache import FidCache, through_cache
 from tawara.gateway.nginx_configuration import NginxFeatures
 from tawara.gateway.nginx_protocol import HeaderField
 from tawara.gateway.nginx_replicas import NginxReplicas
@@ -47,10 +49,12 @@ class GetHandler:
         limits: Limits,
         rng: random.Random,
         features: NginxFeatures = NginxFeatures(),  # noqa: B008 - a frozen value
+        cache: FidCache | None = None,
     ) -> None:
         self._view, self._nodes, self._store, self._nginx_replicas = view, nodes, store, nginx_replicas
         self._locator = ReplicaLocator(view, nodes, rng)
         self._reproxy, self._limits, self._features = reproxy, limits, features
+        self._cache = cache
         self.streamed = 0
         """Bytes of bodies that were sent by Python."""
 
@@ -94,7 +98,14 @@ class GetHandler:
             return await self._stream(request, answer, self._locator.urls(stored, devids), stored.length)
         if not (self._features.clears_fields or _nginx_agrees(request, asked, answer)):
             return responses.STREAMED_BY_PYTHON
-        return responses.to_nginx(answer, await self._nginx_replicas.of(self._view.current, stored, devids))
+        replicas: Sequence[ReplicaLocation] = await self._nginx_replicas.of(self._view.current, stored, devids)
+        if self._cache is None:
+            return responses.to_nginx(answer, replicas)
+        source = self._cache.choose(stored, replicas)
+        reply = responses.to_nginx(answer, source.replicas)
+        if not source.content:
+            return reply
+        return reply._replace(fields=through_cache(reply.fields, source.content, partial=answer.partial))
 
     def _client_urls(self, stored: StoredFile, devids: Sequence[int]) -> list[str]:
         """Return the URLs of the replicas for a front end, signed if storage nodes require that."""

@@ -31,7 +31,7 @@ import structlog
 
 from tawara.background import Background
 from tawara.disks.pools import DevicePools
-from tawara.gateway import nginx_configuration, nginx_processes
+from tawara.gateway import nginx_cache, nginx_configuration, nginx_processes
 from tawara.gateway.certificates import TlsPair
 from tawara.gateway.nginx_configuration import (
     CHAIN,
@@ -48,6 +48,7 @@ from tawara.gateway.nginx_routes import ListenerProtocol
 from tawara.gateway.nginx_text import variable
 from tawara.gateway.spool import BODIES, Spool
 from tawara.model.applications import Application
+from tawara.model.cache_settings import CacheSettings
 from tawara.model.errors import ConfigurationError, TawaraError
 from tawara.model.limits import Limits
 
@@ -223,6 +224,7 @@ class NginxFront:
         tls: TlsPair | None = None,
         processes: int = 0,
         applications: Sequence[Application] = (),
+        cache: CacheSettings | None = None,
     ) -> None:
         """Serve connections to `public`, by TLS if a pair is given, with the files below `devices`.
 
@@ -235,7 +237,7 @@ class NginxFront:
             # nginx does not change the mode of an inherited socket. If it were blocking, a worker that loses the race
             # for a connection would block in accept() until the next one, and delay its other clients.
             listening.setblocking(False)
-        await asyncio.to_thread(self._prepare, public, devices, limits, tls, processes, applications)
+        await asyncio.to_thread(self._prepare, public, devices, limits, tls, processes, applications, cache)
         await self._launch()
         self._watch.start(self._supervise())
         self._cleanup.start(self._clean_up())
@@ -288,6 +290,7 @@ class NginxFront:
         tls: TlsPair | None = None,
         processes: int = 0,
         applications: Sequence[Application] = (),
+        cache: CacheSettings | None = None,
     ) -> None:
         shutil.rmtree(self.directory / "temporary", ignore_errors=True)
         (self.directory / "temporary").mkdir(mode=0o700)
@@ -309,6 +312,7 @@ class NginxFront:
                 features=self.features,
                 processes=processes,
                 applications=applications,
+                cache=cache,
                 as_root=os.geteuid() == 0,
                 workers=self._workers,
                 connections=most,
@@ -321,8 +325,17 @@ class NginxFront:
                 upload=limits.upload,
             )
         )
-        (self.directory / _FILE).write_text(text)
+        if cache is None:
+            shutil.rmtree(self.directory / nginx_cache.DIRECTORY, ignore_errors=True)
+        self._write_configuration(text)
         (self.directory / SCRIPT).write_text(_SET_FIELDS)
+
+    def _write_configuration(self, text: str) -> None:
+        """Write the configuration, which has the secret of the gateways. Raises OSError."""
+        (self.directory / _FILE).unlink(missing_ok=True)
+        descriptor = os.open(self.directory / _FILE, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        with os.fdopen(descriptor, "w") as file:
+            file.write(text)
 
     def command(self, *further: str) -> list[str]:
         """Return the command line of nginx, to be run in `directory`."""

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from tawara.gateway import nginx_applications
+from tawara.gateway import nginx_applications, nginx_cache
 from tawara.gateway.nginx_protocol import (
     EXHAUSTED,
     METHODS,
@@ -26,6 +26,7 @@ from tawara.gateway.nginx_protocol import (
     STREAM,
     GatewayStep,
     HeaderField,
+    cached_place,
     local_place,
     place,
     remote_place,
@@ -37,6 +38,7 @@ from tawara.gateway.nginx_routes import ROUTES, ListenerProtocol
 from tawara.gateway.nginx_text import indent, quoted, seconds, variable
 from tawara.gateway.spool import BODIES
 from tawara.model.applications import Application
+from tawara.model.cache_settings import CacheSettings
 from tawara.model.limits import REPLICAS_TRIED
 from tawara.wire.signatures import FIELD as SIGNATURE
 
@@ -93,6 +95,8 @@ class NginxConfiguration:
     """Gateway processes, each with a socket of its own; 0: one, which runs this nginx."""
     applications: Sequence[Application] = ()
     """Applications behind the listener of HTTP."""
+    cache: CacheSettings | None = None
+    """The cache of files of other machines."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +174,7 @@ http {{
 {indent(chr(10).join(_upstream(each.protocol, conf.processes) for each in conf.listeners))}
 {indent(nginx_applications.render_upstreams(conf.applications))}
 {indent("".join(_servers(each, conf) for each in conf.listeners))}
+{indent(_cache(conf))}
 }}
 """
 
@@ -258,12 +263,21 @@ def _servers(listener: Listener, conf: NginxConfiguration) -> str:
     return own + "".join(nginx_applications.render_server(each, listen, shared) for each in applications if each.host)
 
 
+def _cache(conf: NginxConfiguration) -> str:
+    """Render the cache, and where other gateways read it."""
+    if conf.cache is None:
+        return ""
+    return nginx_cache.render_zone(conf.cache) + nginx_cache.render_peer_server(conf.cache, _fetch(conf))
+
+
 def _places(conf: NginxConfiguration, variant: PlaceVariant) -> list[str]:
     """Render the places of replicas."""
     blocks = []
     for number in range(1, REPLICAS_TRIED + 1):
         blocks += [_local(number, conf, variant, whole=whole) for whole in (False, True)]
         blocks.append(_remote(number, conf, variant))
+    if conf.cache is not None and not variant.scripted:
+        blocks += [_cached(conf, variant, partial=partial) for partial in (False, True)]
     return blocks
 
 
@@ -631,24 +645,53 @@ location {following} {{
 
 
 def _remote(number: int, conf: NginxConfiguration, variant: PlaceVariant) -> str:
+    first = _saved_fields(conf) + _clear_conditions(conf, number, "") if number == 1 else ""
     return f"""\
 location {remote_place(number, scripted=variant.scripted)} {{
 {indent(_guard(variant))}
-{indent(_saved_fields(conf) + _clear_conditions(conf, number, "") if number == 1 else "")}
-    error_page {_FAILED} = {_next(number)};
-    proxy_intercept_errors on;
-    proxy_pass ${variable(url(number))};
-    proxy_pass_request_headers off;
-    proxy_pass_request_body off;
-    proxy_set_header Host $proxy_host;
+{indent(first)}
+{indent(_from_node(number, conf, variant))}
     proxy_set_header Range ${variable(HeaderField.RANGE)};
-    proxy_set_header {SIGNATURE} ${variable(signature(number))};
-    proxy_set_header Content-Length "";
-    proxy_connect_timeout {seconds(conf.node_connect)};
-    proxy_read_timeout {seconds(conf.node_answer)};
     proxy_ignore_headers X-Accel-Redirect X-Accel-Expires X-Accel-Limit-Rate X-Accel-Buffering X-Accel-Charset;
-{indent("".join(f"proxy_hide_header {name};{chr(10)}" for name in (*_ENTITY_FIELDS, "Accept-Ranges", "Set-Cookie")))}
-    add_header Accept-Ranges bytes;
-{indent(_entity("$", variant))}
 }}
 """
+
+
+def _cached(conf: NginxConfiguration, variant: PlaceVariant, *, partial: bool) -> str:
+    """Render the place of the first replica, at a storage node, through the cache, which has only whole files."""
+    content = f"set {nginx_cache.CONTENT_VARIABLE} $upstream_http_{variable(HeaderField.CONTENT)};\n"
+    range_ = f"${variable(HeaderField.RANGE)}" if partial else None
+    return f"""\
+location {cached_place(partial=partial)} {{
+{indent(_guard(variant))}
+{indent(_saved_fields(conf) + content + _clear_conditions(conf, 1, range_))}
+{indent(_from_node(1, conf, variant))}
+    max_ranges {1 if partial else 0};
+{indent(nginx_cache.render_lookup(nginx_cache.CONTENT_VARIABLE))}
+}}
+"""
+
+
+def _from_node(number: int, conf: NginxConfiguration, variant: PlaceVariant) -> str:
+    """Render the directives that fetch replica `number` and send it with the file's fields."""
+    return f"""\
+error_page {_FAILED} = {_next(number)};
+proxy_pass ${variable(url(number))};
+proxy_set_header {SIGNATURE} ${variable(signature(number))};
+{_fetch(conf)}
+add_header Accept-Ranges bytes;
+{_entity("$", variant)}"""
+
+
+def _fetch(conf: NginxConfiguration) -> str:
+    """Render the directives of every request to a storage node."""
+    hidden = "".join(f"proxy_hide_header {name};\n" for name in (*_ENTITY_FIELDS, "Accept-Ranges", "Set-Cookie"))
+    return f"""\
+proxy_intercept_errors on;
+proxy_pass_request_headers off;
+proxy_pass_request_body off;
+proxy_set_header Host $proxy_host;
+proxy_set_header Content-Length "";
+proxy_connect_timeout {seconds(conf.node_connect)};
+proxy_read_timeout {seconds(conf.node_answer)};
+{hidden}"""

@@ -35,6 +35,8 @@ class HeaderField(StrEnum):
     """Content-Type of the application's response, which replaces that of the file."""
     TARGET = "X-Tawara-Target"
     """Path `/DOMAIN/KEY` of the file that an application has named."""
+    CONTENT = "X-Tawara-Content"
+    """Name of a file in nginx's cache: `FID-LENGTH`."""
     RANGE_REQUEST = "X-Tawara-Range-Request"
     """Range and If-Range as nginx parses them, between `<` and `>`: it treats some whitespace as part of a value."""
     FIELDS = "X-Tawara-Fields"
@@ -106,6 +108,11 @@ def signature(number: int) -> str:
 def local_place(number: int, path: str, *, partial: bool, scripted: bool = False) -> str:
     """Return the place of a replica on this machine; `path`: `/devN/…/FID.fid`; `scripted`: with HeaderField.FIELDS."""
     return f"/.tawara/{'part' if partial else 'whole'}{'-fields' if scripted else ''}/{number}{path}"
+
+
+def cached_place(*, partial: bool) -> str:
+    """Return the place of the first replica, at a storage node, through nginx's cache."""
+    return f"@cached_{'part' if partial else 'whole'}"
 
 
 def remote_place(number: int, *, scripted: bool = False) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -55,7 +56,7 @@ def verdict(reply: Reply) -> Reply:
     return Reply(403, {str(name): value for name, value in fields.items()})
 
 
-def to_nginx(answer: reading.ReadResponse, replicas: list[ReplicaLocation]) -> Reply:
+def to_nginx(answer: reading.ReadResponse, replicas: Sequence[ReplicaLocation]) -> Reply:
     """Return the reply by which nginx sends the body itself. Raises NoSource without a replica."""
     if not replicas:
         raise NoSource

@@ -15,12 +15,14 @@ from tawara.gateway.application_files import ApplicationFileHandler
 from tawara.gateway.authenticator import Authenticator
 from tawara.gateway.certificate_watch import CertificateWatch
 from tawara.gateway.certificates import TlsFiles, TlsPair, TlsServerContext
+from tawara.gateway.fid_cache import FidCache
 from tawara.gateway.get_handler import GetHandler
 from tawara.gateway.http_server import GatewayHttpServer, handlers
 from tawara.gateway.nginx import NginxFront, listen_unix
 from tawara.gateway.nginx_configuration import NginxFeatures
 from tawara.gateway.nginx_replicas import NginxReplicas
 from tawara.gateway.nginx_routes import ListenerProtocol
+from tawara.gateway.peers import PeerMonitor
 from tawara.gateway.process import GatewayProcess
 from tawara.gateway.put_handlers import StreamedPutHandler
 from tawara.gateway.requests import RequestParser
@@ -30,7 +32,9 @@ from tawara.listening import TcpListener, take
 from tawara.metadata.contract import Metadata
 from tawara.metadata.view import ClusterView
 from tawara.metadata.wakeups import Wakeups
+from tawara.model.addresses import listening
 from tawara.model.applications import Application
+from tawara.model.cache_settings import CacheSettings
 from tawara.model.limits import Limits
 from tawara.nodes.client import NodeClient
 from tawara.store.access_keys import AccessKeys
@@ -66,6 +70,7 @@ class Gateway:
         tls: TlsFiles | None = None,
         process: GatewayProcess | None = None,
         applications: Sequence[Application] = (),
+        cache: CacheSettings | None = None,
     ) -> None:
         """Listen on a host and port (0: any free one), at the path of a Unix socket, or on a listening socket.
 
@@ -76,7 +81,8 @@ class Gateway:
         replicas to front ends that can fetch them; allow it only if every client is such a front end. Without
         `fast_path` plain requests from nginx go to the complete HTTP server, too, for tests. With `tls` clients speak
         TLS; changed files take effect within seconds. `process`: the part of this process, if nginx is in front of
-        several. `applications` are behind nginx, which sends the files that they name.
+        several. `applications` are behind nginx, which sends the files that they name. `cache`: of
+        nginx, for files of other machines.
         """
         self._metadata, self._view, self._nodes, self._wakeups = metadata, view, nodes, wakeups
         self._listen, self._secret, self._devices = listen, secret, local_devices
@@ -87,7 +93,8 @@ class Gateway:
         self._public_reads, self._reproxy, self._fast_path = public_reads, reproxy, fast_path
         self._get: GetHandler | None = None
         self._tls, self._process = tls, process
-        self._applications = applications
+        self._applications, self._cache = applications, cache if nginx is not None else None
+        self._peers: PeerMonitor | None = None
         self._certificate: CertificateWatch | None = None
         self._http: GatewayHttpServer | None = None
         self._writer: FileWriter | None = None
@@ -111,6 +118,11 @@ class Gateway:
         """Bytes of files that Python has sent to clients or to nginx."""
         return self._get.streamed if self._get is not None else 0
 
+    async def look_for_peers(self) -> None:
+        """Look now which other gateways answer; they are watched anyway."""
+        if self._peers is not None:
+            await self._peers.look()
+
     async def start(self) -> None:
         """Listen and accept clients; with nginx, once nginx answers. Raises PortTaken, ConfigurationError."""
         process = self._process
@@ -132,7 +144,13 @@ class Gateway:
                 processes = process.count if process is not None else 0
                 public = {ListenerProtocol.HTTP: self._public}
                 await self._nginx.start(
-                    public, docroot, self._limits, tls=pair, processes=processes, applications=self._applications
+                    public,
+                    docroot,
+                    self._limits,
+                    tls=pair,
+                    processes=processes,
+                    applications=self._applications,
+                    cache=self._cache,
                 )
             if self._tls is not None and pair is not None and self._public is not None:
                 self._watch_certificate(self._tls, pair, context)
@@ -169,6 +187,8 @@ class Gateway:
         )
         self._listeners.append(listener)
         listener.open()
+        if self._peers is not None:
+            await self._peers.start()
 
     def _http_server(self) -> GatewayHttpServer:
         limits, rng = self._limits, random.Random()  # noqa: S311 - it spreads load, it keeps no secret
@@ -185,6 +205,7 @@ class Gateway:
             limits=limits,
             rng=rng,
             features=self._nginx.features if self._nginx is not None else NginxFeatures(),
+            cache=self._fid_cache(),
         )
         put = StreamedPutHandler(parser, self._writer, limits)
         number = self._process.number if self._process is not None else 0
@@ -192,6 +213,13 @@ class Gateway:
         files = ApplicationFileHandler(self._applications, parser, self._get) if self._applications else None
         steps = handlers(serve, parser, self._writer, self._nginx, limits, files)
         return GatewayHttpServer(steps, limits, reads_at_once=self._metadata.reads_at_once, fast_path=self._fast_path)
+
+    def _fid_cache(self) -> FidCache | None:
+        if self._cache is None:
+            return None
+        peers = {each: listening(each) for each in self._cache.peers if each != self._cache.listen}
+        monitor = self._peers = PeerMonitor(list(peers.values()))
+        return FidCache(self._cache, reachable=lambda peer: monitor.is_up(peers[peer]))
 
     def _watch_certificate(self, files: TlsFiles, pair: TlsPair, context: TlsServerContext | None) -> None:
         async def replace(new: TlsPair) -> None:
@@ -213,6 +241,8 @@ class Gateway:
                     await asyncio.to_thread(self._listen.unlink)
         if self._certificate is not None:
             await self._certificate.stop()
+        if self._peers is not None:
+            await self._peers.stop()
         if self._nginx is not None:
             await self._nginx.stop()
         for listener in self._listeners:

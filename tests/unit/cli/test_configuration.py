@@ -5,7 +5,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from tawara.cli.configuration import Configuration, NodeSection, address, advertised, applications, load, render
+from tawara.cli.configuration import Configuration, NodeSection, address, advertised, applications, cache, load, render
 from tawara.model.errors import ConfigurationError
 
 
@@ -83,6 +83,37 @@ def test_applications_are_checked(tmp_path: Path, text: str, said: str) -> None:
     """What is wrong with an application is said with its name."""
     with pytest.raises(ConfigurationError, match=said):
         applications(load(written(tmp_path, text), environment={}))
+
+
+@pytest.mark.parametrize(
+    ("listen", "peers", "secret", "said"),
+    [
+        ("10.0.0.1:7083", "10.0.0.2:7083", "s", "is not one of gateway.cache_peers"),
+        ("", "10.0.0.2:7083", "s", "gateway.cache_listen"),
+        ("host:7083", "host:7083", "s", "IP address"),
+        ("0.0.0.0:7083", "0.0.0.0:7083", "s", "reach it"),
+        ("10.0.0.1:7083", "10.0.0.1:7083, x", "s", "gateway.cache_peers"),
+        ("10.0.0.1:7083", "10.0.0.1:7083", "", "keys.key, which cannot"),
+    ],
+)
+def test_the_caches_of_gateways_are_checked(listen: str, peers: str, secret: str, said: str) -> None:
+    """Gateways that could not find each other are refused, with the setting to correct."""
+    settings = [f"gateway.cache_listen={listen}", f"gateway.cache_peers={peers}"]
+    with pytest.raises(ConfigurationError, match=said):
+        cache(load(None, environment={}, settings=settings), secret)
+
+
+def test_a_cache() -> None:
+    """By default the cache has 1 GiB and is not shared; peers are written as nginx does."""
+    alone = cache(load(None, environment={}), "")
+    assert alone is not None
+    assert (alone.size, alone.file, alone.listen, alone.peers) == (1 << 30, 16 << 20, "", [])
+    assert cache(load(None, environment={}, settings=["gateway.cache_mb=0"]), "") is None
+    assert cache(load(None, environment={}, settings=["gateway.nginx=off"]), "") is None
+    settings = ["gateway.cache_listen=[0::1]:7083", "gateway.cache_peers=10.0.0.1:7083 , [::1]:7083"]
+    shared = cache(load(None, environment={}, settings=settings), "s")
+    assert shared is not None
+    assert (shared.listen, shared.peers) == ("[::1]:7083", ["10.0.0.1:7083", "[::1]:7083"])
 
 
 def test_every_number_has_limits() -> None:

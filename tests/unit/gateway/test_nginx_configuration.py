@@ -15,6 +15,7 @@ from tawara.gateway.nginx_configuration import SCRIPT, Listener, NginxConfigurat
 from tawara.gateway.nginx_routes import ListenerProtocol
 from tawara.gateway.reading import decide
 from tawara.model.applications import number_applications
+from tawara.model.cache_settings import CacheSettings
 from tawara.model.files import StoredFile
 from tawara.model.limits import REPLICAS_TRIED
 from tawara.wire.http import Conditions
@@ -69,7 +70,7 @@ def test_nginx_accepts_it(tmp_path: Path, listeners: list[Listener], features: N
     "features", [NginxFeatures(), NginxFeatures(clears_fields=True, http2=True)], ids=["plain", "headers-more"]
 )
 def test_nginx_accepts_applications(tmp_path: Path, features: NginxFeatures, tls: bool) -> None:
-    """`nginx -t` accepts applications at host names and paths, with every form of upstream."""
+    """`nginx -t` accepts applications at host names and paths, with every form of upstream, and a shared cache."""
     (tmp_path / "temporary").mkdir()
     write_pair(tmp_path, "tls")
     upstreams = {
@@ -80,7 +81,9 @@ def test_nginx_accepts_applications(tmp_path: Path, features: NginxFeatures, tls
     }
     applications = number_applications([(at, upstream, ["*"], False) for at, upstream in upstreams.items()])
     listeners = [Listener("127.0.0.1:8080", tls=tls), Listener("127.0.0.1:8081", ListenerProtocol.S3)]
-    changed = replace(CONFIGURATION, listeners=listeners, features=features, applications=applications)
+    peers = ["127.0.0.1:7083", "[::1]:7083"]
+    cache = CacheSettings(size=1 << 30, file=1 << 24, listen=peers[1], peers=peers, secret="a" * 64)
+    changed = replace(CONFIGURATION, listeners=listeners, features=features, applications=applications, cache=cache)
     (tmp_path / "nginx.conf").write_text(render(changed))
     command = [str(bundled()), "-t", "-p", "./", "-e", "error.log", "-c", "nginx.conf"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=20, check=False)
