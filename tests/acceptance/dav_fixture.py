@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from tawara.gateway.dav.server import DavServer
+from tawara.gateway.protocol_listener import FurtherProtocol
+from tawara.metadata.contract import Metadata
+from tawara.metadata.view import ClusterView
+from tawara.metadata.wakeups import Wakeups
 from tawara.nodes.client import NodeClient
 from tawara.store.access_keys import AccessKeys
 from tawara.store.key_file import KeyFile
@@ -28,22 +33,21 @@ class DavFixture:
 
 
 @asynccontextmanager
-async def dav_fixture(directory: Path, *, url: str = "") -> AsyncIterator[DavFixture]:
-    """A store below `directory`; `url`: of an empty database; else it is SQLite's."""
-    async with store_fixture(directory, nginx=False, url=url) as store, NodeClient() as nodes:
-        keys = AccessKeys(store.metadata, KeyFile(directory / KEYS))
-        server = DavServer(
-            store.metadata,
-            store.view,
-            nodes,
-            store.wakeups,
-            listen=("127.0.0.1", 0),
-            secret=SECRET,
-            access_keys=keys,
-        )
-        await server.start()
+async def dav_fixture(directory: Path, *, nginx: bool = True, url: str = "", **more: Any) -> AsyncIterator[DavFixture]:
+    """A store below `directory`; `url`: of an empty database; else it is SQLite's. `more`: see store_fixture."""
+    made: list[DavServer] = []
+    keys: list[AccessKeys] = []
+
+    def protocols(
+        metadata: Metadata, view: ClusterView, nodes: NodeClient, wakeups: Wakeups
+    ) -> Sequence[FurtherProtocol]:
+        keys.append(AccessKeys(metadata, KeyFile(directory / KEYS)))
+        server = DavServer(metadata, view, nodes, wakeups, listen=("127.0.0.1", 0), secret=SECRET, access_keys=keys[0])
+        made.append(server)
+        return made
+
+    async with store_fixture(directory, nginx=nginx, url=url, protocols=protocols, **more) as store:
         try:
-            yield DavFixture(store, server)
+            yield DavFixture(store, made[0])
         finally:
-            await server.stop()
-            await keys.close()
+            await keys[0].close()

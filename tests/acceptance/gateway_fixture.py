@@ -7,13 +7,14 @@ import http.client
 import os
 import random
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from tawara.gateway.certificates import TlsFiles
 from tawara.gateway.nginx import NginxFront
+from tawara.gateway.protocol_listener import FurtherProtocol
 from tawara.gateway.server import Gateway
 from tawara.metadata import access_keys, cluster, files
 from tawara.metadata.contract import Metadata, Transaction
@@ -175,6 +176,9 @@ DIRECTORY = 'run "$of" nginx; {'
 """The directory of nginx, below the store's."""
 
 
+MakeProtocols = Callable[[Metadata, ClusterView, NodeClient, Wakeups], Sequence[FurtherProtocol]]
+
+
 def _open_sqlite(directory: Path) -> Metadata:
     (directory / "tawara.db").write_bytes(sqlite_with_tables())
     return SqliteMetadata.open(directory / "tawara.db")
@@ -198,11 +202,13 @@ async def store_fixture(
     url: str = "",
     applications: Sequence[Application] = (),
     cache: CacheSettings | None = None,
+    protocols: MakeProtocols = lambda *_: (),
 ) -> AsyncIterator[StoreFixture]:
     """A store below `directory`, torn down afterwards; `local`: the gateway knows the disks of its own machine.
 
     With more `own_devices` the first host, the gateway's, has devices beyond dev1, numbered after those of all hosts.
     `signed`: the storage nodes require signatures of all requests. `url`: of an empty database; else it is SQLite's.
+    `protocols` makes further protocols for the gateway.
     """
     metadata = await open_metadata(url) if url else await asyncio.to_thread(_open_sqlite, directory)
     key_file.write(directory / KEYS, [key_file.new_key()])
@@ -242,6 +248,7 @@ async def store_fixture(
             tls=tls,
             applications=applications,
             cache=cache,
+            protocols=protocols(metadata, view, client, wakeups),
         )
         await gateway.start()
         one = StoreFixture(directory, gateway, front, nodes, metadata, view, wakeups, tls=tls, signer=signer)

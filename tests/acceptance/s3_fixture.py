@@ -7,7 +7,7 @@ import datetime
 import ipaddress
 import ssl
 import threading
-from collections.abc import AsyncIterator, Coroutine, Iterator
+from collections.abc import AsyncIterator, Coroutine, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +20,11 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from tawara.gateway.protocol_listener import FurtherProtocol
 from tawara.gateway.s3.server import S3Server
+from tawara.metadata.contract import Metadata
+from tawara.metadata.view import ClusterView
+from tawara.metadata.wakeups import Wakeups
 from tawara.model.limits import Limits
 from tawara.nodes.client import NodeClient
 from tawara.store.access_keys import AccessKeys
@@ -118,32 +122,45 @@ async def tls_front(port: int, pem: Path, private: Path) -> AsyncIterator[int]:
 
 
 @asynccontextmanager
-async def _s3(directory: Path, limits: Limits) -> AsyncIterator[S3Fixture]:
+async def _s3(directory: Path, limits: Limits, *, nginx: bool, hosts: int, **more: Any) -> AsyncIterator[S3Fixture]:
     pem, private = certificate(directory)
-    async with store_fixture(directory, nginx=False, hosts=1) as store, NodeClient() as nodes:
+    made: list[S3Server] = []
+
+    def protocols(
+        metadata: Metadata, view: ClusterView, nodes: NodeClient, wakeups: Wakeups
+    ) -> Sequence[FurtherProtocol]:
         server = S3Server(
-            store.metadata,
-            store.view,
+            metadata,
+            view,
             nodes,
-            store.wakeups,
+            wakeups,
             listen=("127.0.0.1", 0),
-            access_keys=AccessKeys(store.metadata, KeyFile(directory / KEYS)),
+            access_keys=AccessKeys(metadata, KeyFile(directory / KEYS)),
             region=REGION,
             hosts=["store.example"],
             limits=limits,
         )
-        await server.start()
-        try:
-            async with tls_front(server.address[1], pem, private) as tls_port:
-                key = await store.create_key("admin", "*=rwa")
-                yield S3Fixture(store, server, asyncio.get_running_loop(), tls_port, pem, key)
-        finally:
-            await server.stop()
+        made.append(server)
+        return made
+
+    async with (
+        store_fixture(directory, nginx=nginx, hosts=hosts, limits=limits, protocols=protocols, **more) as store,
+        tls_front(made[0].address[1], pem, private) as tls_port,
+    ):
+        key = await store.create_key("admin", "*=rwa")
+        yield S3Fixture(store, made[0], asyncio.get_running_loop(), tls_port, pem, key)
 
 
 @contextmanager
-def s3_fixture(directory: Path, limits: Limits = Limits()) -> Iterator[S3Fixture]:  # noqa: B008 - frozen
-    """A store in a thread of its own, torn down afterwards."""
+def s3_fixture(
+    directory: Path,
+    limits: Limits = Limits(),  # noqa: B008 - frozen
+    *,
+    nginx: bool = True,
+    hosts: int = 1,
+    **more: Any,
+) -> Iterator[S3Fixture]:
+    """A store in a thread of its own, torn down afterwards; `more`: see store_fixture."""
     ready: list[S3Fixture] = []
     begun = threading.Event()
     ended: asyncio.Event | None = None
@@ -151,7 +168,7 @@ def s3_fixture(directory: Path, limits: Limits = Limits()) -> Iterator[S3Fixture
     async def serve() -> None:
         nonlocal ended
         ended = asyncio.Event()
-        async with _s3(directory, limits) as found:
+        async with _s3(directory, limits, nginx=nginx, hosts=hosts, **more) as found:
             ready.append(found)
             begun.set()
             await ended.wait()

@@ -33,11 +33,12 @@ async def run(*command: str, cwd: Path, stdin: bytes = b"", environment: Mapping
     return printed.decode()
 
 
+@pytest.mark.parametrize("nginx", [True, False], ids=["nginx", "python"])
 @pytest.mark.parametrize("engine", ["sqlite", "postgresql", "mysql"])
-async def test_litmus(tmp_path: Path, engine: str, database_servers: Callable[[str], Server]) -> None:
+async def test_litmus(tmp_path: Path, engine: str, nginx: bool, database_servers: Callable[[str], Server]) -> None:
     """Every test of litmus passes on every database: basic, copymove, props, locks and http."""
-    url = "" if engine == "sqlite" else database_servers(engine).create("webdav")
-    async with dav_fixture(tmp_path, url=url) as dav:
+    url = "" if engine == "sqlite" else database_servers(engine).create(f"webdav_{nginx:d}")
+    async with dav_fixture(tmp_path, nginx=nginx, url=url) as dav:
         name, _, secret = (await dav.store.create_key("litmus", "d=rw")).partition(":")
         printed = await run("litmus", "-k", dav.url, name, secret, cwd=tmp_path)
     results = re.findall(r"of (\d+) tests run: (\d+) passed, (\d+) failed", printed)

@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from tawara.gateway.certificates import TlsFiles
     from tawara.gateway.dav.server import DavServer
     from tawara.gateway.nginx import NginxFront
+    from tawara.gateway.protocol_listener import FurtherProtocol
     from tawara.gateway.s3.server import S3Server
     from tawara.gateway.server import Gateway
     from tawara.monitoring.server import ProcessGroup
@@ -73,7 +74,12 @@ class Component(StrEnum):
 
 
 _LISTENERS = {Component.TRACKER: 1, Component.NODE: 2, Component.GATEWAY: 1}
-"""Number of listeners of a component; all listeners of a process share its open files."""
+
+
+def _listeners(configuration: Configuration, component: Component) -> int:
+    """Return the number of listeners of a component; all listeners of a process share its open files."""
+    further = len(_protocols(configuration)) if component is Component.GATEWAY else 0
+    return _LISTENERS.get(component, 0) + further
 
 
 class Startable(Protocol):
@@ -137,17 +143,16 @@ def wanted_addresses(configuration: Configuration, component: Component) -> dict
 def share_gateway(configuration: Configuration, directory: Path, count: int) -> Sequence[Mapping[str, socket.socket]]:
     """Bind the address of a gateway with `count` processes; return the sockets of each process.
 
-    Behind nginx there is one process more, the first, which runs nginx and has the only socket of its port. Without
-    nginx the processes share the port; those of S3 and WebDAV in any case. Raises PortTaken, ConfigurationError.
+    Behind nginx there is one process more, the first, which runs nginx and has the only sockets of the ports. Without
+    nginx the processes share the ports. Raises PortTaken, ConfigurationError.
     """
-    wanted = address(configuration.gateway.listen, "gateway.listen")
-    protocols = _protocols(configuration)
+    wanted = {GATEWAY: address(configuration.gateway.listen, "gateway.listen"), **_protocols(configuration)}
     front = front_nginx(configuration, directory)
     if front is None:
-        return share({GATEWAY: wanted, **protocols}, count)
-    front.take_directory()  # ends an earlier nginx, which may hold the port
+        return share(wanted, count)
+    front.take_directory()  # ends an earlier nginx, which may hold the ports
     front.release_directory()
-    return [{GATEWAY: take(wanted, f"the {GATEWAY}")}, *share(protocols, count)]
+    return [{part: take(each, f"the {part}") for part, each in wanted.items()}, *({} for _ in range(count))]
 
 
 def _protocols(configuration: Configuration) -> dict[str, tuple[str, int]]:
@@ -228,7 +233,7 @@ async def running(
         connections=configuration.tracker.connections,
         tracker_idle=float(configuration.tracker.idle),
         open_files_share=Limits().open_files_share
-        / max(1, sum(_LISTENERS.get(component, 0) for component in components)),
+        / max(1, sum(_listeners(configuration, component) for component in components)),
     )
     store = Running(configuration, directory)
     async with AsyncExitStack() as stack:
@@ -392,25 +397,19 @@ async def _start_with_database(
     if Component.GATEWAY in components:
         access_keys = AccessKeys(metadata, KeyFile(store.directory / configuration.store.keys_file))
         await until_available(access_keys.check)
-        gateway = _gateway(store, shared, access_keys, own_node, sockets, process)
+        protocols: dict[str, S3Server | DavServer] = {}
+        for protocol, listen in _protocols(configuration).items():
+            wanted, make = sockets.get(protocol) or listen, _s3 if protocol == S3 else _dav
+            protocols[protocol] = make(store, shared, access_keys, wanted)
+        gateway = _gateway(store, shared, access_keys, own_node, sockets, process, list(protocols.values()))
         await _start(stack, gateway)
         if not only_nginx:
             store.monitored.add_gateway("http", lambda: gateway.meter, view)
+            for protocol, server in protocols.items():
+                store.monitored.add_gateway(protocol.lower(), _meter_of(server), view)
         if process is None or process.number == 0:
             store.addresses[GATEWAY] = _shown(gateway.address)
-        for protocol, listen in _protocols(configuration).items():
-            if process is not None and process.number == 0:  # it runs nginx alone; the others serve
-                store.addresses[protocol] = _shown(listen)
-                continue
-            wanted = sockets.get(protocol) or listen
-            server = (
-                _s3(configuration, shared, access_keys, wanted)
-                if protocol == S3
-                else (_dav(store, shared, access_keys, wanted))
-            )
-            await _start(stack, server)
-            store.monitored.add_gateway(protocol.lower(), _meter_of(server), view)
-            store.addresses[protocol] = _shown(server.address)
+            store.addresses.update({protocol: _shown(server.address) for protocol, server in protocols.items()})
 
 
 def _meter_of(server: S3Server | DavServer) -> Callable[[], RequestMeter]:
@@ -470,6 +469,7 @@ def _gateway(
     own_node: StorageNode | None,
     sockets: Mapping[str, socket.socket],
     process: GatewayProcess | None,
+    protocols: Sequence[FurtherProtocol],
 ) -> Gateway:
     from tawara.gateway.server import Gateway
 
@@ -492,6 +492,7 @@ def _gateway(
         process=process,
         applications=applications(store.configuration),
         cache=cache(store.configuration, _peer_secret(store.directory / store.configuration.store.keys_file)),
+        protocols=protocols,
     )
 
 
@@ -514,11 +515,10 @@ def _tls(configuration: Configuration, directory: Path) -> TlsFiles | None:
     return TlsFiles(directory / gateway.tls_certificate, directory / gateway.tls_key)
 
 
-def _s3(
-    configuration: Configuration, shared: _Shared, access_keys: AccessKeys, listen: tuple[str, int] | socket.socket
-) -> S3Server:
+def _s3(store: Running, shared: _Shared, access_keys: AccessKeys, listen: tuple[str, int] | socket.socket) -> S3Server:
     from tawara.gateway.s3.server import S3Server
 
+    configuration = store.configuration
     return S3Server(
         shared.metadata,
         shared.view,

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
+from urllib.parse import quote
 
 from tawara.gateway import nginx_protocol as nginx
 from tawara.gateway.nginx_protocol import HeaderField
@@ -27,8 +28,8 @@ class ReplicaLocation:
 def redirect(answer: ReadResponse, replicas: Sequence[ReplicaLocation]) -> dict[str, str]:
     """Return the fields that make nginx send `answer` from the first readable one of `replicas`; at most one is local.
 
-    nginx selects the range of a local file itself, but only if the gateway accepted a range, too, since nginx parses
-    malformed ranges differently.
+    Response fields that have no slot are sent by nginx's script, see `needs_script`. nginx selects the range of a local
+    file itself, but only if the gateway accepted a range, too, since nginx parses malformed ranges differently.
     """
     span, headers = answer.part, answer.headers
     assert span is not None
@@ -37,18 +38,22 @@ def redirect(answer: ReadResponse, replicas: Sequence[ReplicaLocation]) -> dict[
         named[_MODIFIED] = modified
     if answer.partial:
         named[_RANGE] = f"bytes={span.start}-{span.start + span.length - 1}"
+    scripted = False
     if len(headers) > _USUAL:
-        named |= {nginx.slot(name): headers[name] for name in nginx.SLOTS if name in headers}
+        named |= {_SLOTS[name.lower()]: value for name, value in headers.items() if name.lower() in _SLOTS}
+        if further := _further(headers):
+            scripted = True
+            named[_FIELDS] = "&".join(f"{name}={quote(value, safe='')}" for name, value in further.items())
     places = []
     for number, replica in enumerate(replicas, start=1):
         if replica.host is None:
             named[_DEVICE] = replica.path[1 : replica.path.index("/", 1)]
-            places.append(nginx.local_place(number, replica.path, partial=answer.partial))
+            places.append(nginx.local_place(number, replica.path, partial=answer.partial, scripted=scripted))
         else:
             named[nginx.url(number)] = f"http://{replica.host}{replica.path}"
             if replica.signature:  # not in the URL, which nginx may write into its error log
                 named[nginx.signature(number)] = replica.signature
-            places.append(nginx.remote_place(number))
+            places.append(nginx.remote_place(number, scripted=scripted))
     places.append(nginx.EXHAUSTED)
     named["X-Accel-Redirect"] = places[0]
     for number, name in enumerate(places[1:REPLICAS_TRIED], start=2):
@@ -56,9 +61,32 @@ def redirect(answer: ReadResponse, replicas: Sequence[ReplicaLocation]) -> dict[
     return named
 
 
-_ETAG, _MODIFIED, _TYPE, _RANGE, _DEVICE = (
+def needs_script(headers: Mapping[str, str]) -> bool:
+    """Return whether there is a field without slot, such as user metadata, which only a script of nginx can set."""
+    return bool(_further(headers))
+
+
+def _further(headers: Mapping[str, str]) -> dict[str, str]:
+    """Return the fields that nginx sends neither from a slot nor by itself."""
+    return {
+        name: value for name, value in headers.items() if (lower := name.lower()) not in _SLOTS and lower not in _OWN
+    }
+
+
+_ETAG, _MODIFIED, _TYPE, _RANGE, _DEVICE, _FIELDS = (
     str(each)
-    for each in (HeaderField.ETAG, HeaderField.MODIFIED, HeaderField.TYPE, HeaderField.RANGE, HeaderField.DEVICE)
+    for each in (
+        *(HeaderField.ETAG, HeaderField.MODIFIED, HeaderField.TYPE, HeaderField.RANGE, HeaderField.DEVICE),
+        HeaderField.FIELDS,
+    )
 )
+_SLOTS: Final = {name.lower(): nginx.slot(name) for name in nginx.SLOTS}
+_OWN: Final = frozenset(
+    (
+        *("etag", "last-modified", "content-type", "content-length", "content-range"),
+        *("accept-ranges", "x-content-type-options", "server"),
+    )
+)
+"""Fields that have a place of their own, or that nginx makes itself."""
 _USUAL: Final = 5
 """Fields of every whole file: ETag, type, length, Accept-Ranges, nosniff."""

@@ -10,7 +10,7 @@ import asyncio
 import time
 from collections.abc import Callable, Coroutine, Mapping
 from functools import partial
-from typing import Any, Final, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 
 import structlog
 from aiohttp import hdrs, web
@@ -42,6 +42,18 @@ RequestT = TypeVar("RequestT", bound=HttpRequest)
 Handler = Callable[[HttpRequest], Coroutine[Any, Any, Reply | web.StreamResponse]]
 
 
+class ErrorForm(NamedTuple):
+    """The form of a protocol's error replies."""
+
+    refusal: Callable[[HttpRequest, Exception], Reply]
+    """Makes the reply to a failed request."""
+    verdict: Callable[[Reply], Reply]
+    """Makes of the reply to GatewayStep.ADMIT the one for nginx's auth_request."""
+
+
+_PLAIN_TEXT: Final = ErrorForm(responses.refusal, responses.verdict)
+
+
 def handlers(
     serve: ServeHandler,
     parser: RequestParser,
@@ -60,10 +72,20 @@ def handlers(
     return further | {
         GatewayStep.DECIDE: partial(serve.handle, by_nginx=True),
         GatewayStep.STREAM: partial(serve.handle, by_nginx=False),
-        GatewayStep.ADMIT: AdmitHandler(parser, writer, front).handle,
+        **put_handlers(parser, writer, front, limits),
+    }
+
+
+def put_handlers(
+    parser: RequestParser, writer: FileWriter, front: NginxFront, limits: Limits
+) -> Mapping[GatewayStep, Callable[[HttpRequest], Coroutine[Any, Any, Reply]]]:
+    """Return the handler of each step of a PUT behind nginx."""
+    admit = AdmitHandler(parser, writer, front)
+    return {
+        GatewayStep.ADMIT: admit.handle,
         GatewayStep.STORE: StoreHandler(parser, writer, front).handle,
         GatewayStep.SMALL_PUT: SmallPutHandler(parser, writer, limits).handle,
-        GatewayStep.UNRECEIVED: UnreceivedHandler(parser, front).handle,
+        GatewayStep.UNRECEIVED: UnreceivedHandler(admit).handle,
     }
 
 
@@ -77,18 +99,26 @@ class GatewayHttpServer:
         *,
         reads_at_once: bool = False,
         fast_path: bool = True,
+        errors: ErrorForm = _PLAIN_TEXT,
+        meter: RequestMeter | None = None,
     ) -> None:
         """Needs a running event loop. `reads_at_once`: see Metadata. Without `fast_path` the complete server answers
         every request.
         """
-        self._handlers, self._limits = handlers, limits
-        self.meter = RequestMeter()
+        self._handlers, self._limits, self._errors = handlers, limits, errors
+        self.meter = meter or RequestMeter()
         self._behind_nginx = len(handlers) > 1
         idle = _NGINX_IDLE if self._behind_nginx else limits.header_time
         self._server = HttpServer(self._answer, limits, idle=idle)
         self._fast_path: FastPath | None = None
         if fast_path and self._behind_nginx:
-            plain = PlainRequests(handlers, reads_at_once=reads_at_once, meter=self.meter)
+            plain = PlainRequests(
+                handlers,
+                reads_at_once=reads_at_once,
+                meter=self.meter,
+                refuse=errors.refusal,
+                judge=errors.verdict,
+            )
             self._fast_path = FastPath(plain, limits, self._server.connection, form=GATEWAY, idle=idle)
 
     def connection(self, on_closed: OnClosed) -> asyncio.Protocol:
@@ -109,14 +139,14 @@ class GatewayHttpServer:
             step = GatewayStep(request.headers.get(HeaderField.STEP, GatewayStep.DECIDE))
         begun, result = time.perf_counter(), ABORTED
         try:
-            reply = await respond(self._handlers[step], request)
+            reply = await respond(self._handlers[step], request, refusal=self._errors.refusal)
             result = str(reply.status)
         finally:
             self.meter.record(label_of(step, request.method), result, time.perf_counter() - begun)
         if isinstance(reply, web.StreamResponse):
             return reply
         if step is GatewayStep.ADMIT:
-            reply = responses.verdict(reply)
+            reply = self._errors.verdict(reply)
         response = to_response(reply)
         if self._fast_path is not None:
             response.force_close()  # so that nginx's next request begins on the fast path again

@@ -384,6 +384,7 @@ def _unbuffered(conf: NginxConfiguration) -> str:
     """Render the directives for a body that is passed on while it arrives; the gateway notices first if it stalls."""
     return f"""\
 proxy_request_buffering off;
+proxy_buffering off;
 client_body_timeout {seconds(conf.stalled_body + _LATER)};
 proxy_read_timeout 24h;
 """
@@ -476,6 +477,8 @@ location {EXHAUSTED} {{
 
 _LENGTH_FIELDS: Final = {HeaderField.LENGTH: "$content_length", HeaderField.CODING: "$tawara_coding"}
 """What nginx knows of a body that it does not pass on."""
+_WITHOUT_BODY: Final = (GatewayStep.ADMIT, GatewayStep.STORE, GatewayStep.UNRECEIVED, GatewayStep.STREAM)
+"""Steps of requests that may have a body which is not passed on."""
 
 
 def _to_gateway(step: GatewayStep, listener: Listener, *, with_body: bool = False) -> str:
@@ -497,7 +500,7 @@ def _to_gateway(step: GatewayStep, listener: Listener, *, with_body: bool = Fals
         own[HeaderField.RANGE_REQUEST] = '"<$http_range><$http_if_range>"'
     if step is GatewayStep.STORE:
         del own[HeaderField.BODY]
-    if step in (GatewayStep.ADMIT, GatewayStep.STORE, GatewayStep.UNRECEIVED) and not with_body:
+    if step in _WITHOUT_BODY and not with_body:
         own |= _LENGTH_FIELDS
     if listener.protocol is ListenerProtocol.S3:
         own |= {HeaderField.EXPECT: "$http_expect", HeaderField.CONNECTION: "$http_connection"}

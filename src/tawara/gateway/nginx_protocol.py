@@ -71,6 +71,11 @@ class GatewayStep(StrEnum):
     """Answer a request of S3 or WebDAV whose body, if any, follows as it arrives."""
 
 
+FURTHER_STEPS: Final = (
+    *(GatewayStep.DECIDE, GatewayStep.STREAM, GatewayStep.BODY),
+    *(GatewayStep.ADMIT, GatewayStep.STORE, GatewayStep.SMALL_PUT, GatewayStep.UNRECEIVED),
+)
+"""The steps of requests of S3 and WebDAV."""
 SLOTS: Final = (
     "Content-Disposition", "Content-Encoding", "Content-Language", "Cache-Control", "Expires", "Content-MD5",
     "Vary", "DAV", "MS-Author-Via", "Access-Control-Allow-Origin", "Access-Control-Expose-Headers",

@@ -43,9 +43,14 @@ class PlainRequests:
         *,
         reads_at_once: bool,
         meter: RequestMeter,
+        refuse: Callable[[HttpRequest, Exception], Reply] = responses.refusal,
+        judge: Callable[[Reply], Reply] = responses.verdict,
     ) -> None:
-        """The steps that stream a body are left to the complete server. `reads_at_once`: see Metadata."""
-        self._reads_at_once, self._meter = reads_at_once, meter
+        """The steps that stream a body are left to the complete server. `reads_at_once`: see Metadata.
+
+        `refuse` and `judge`: see ErrorForm.
+        """
+        self._reads_at_once, self._meter, self._refuse, self._judge = reads_at_once, meter, refuse, judge
         self._handlers = {step.encode(): handler for step, handler in handlers.items() if step not in _STREAMS}
 
     def accept(self, request: PlainRequest) -> PlainRequest:
@@ -74,7 +79,7 @@ class PlainRequests:
 
     def refusal(self, error: Exception, request: PlainRequest) -> Reply:
         """See http1.fast_path.Handler."""
-        return responses.refusal(PlainHttpRequest(request, b""), error)
+        return self._refuse(PlainHttpRequest(request, b""), error)
 
     async def _reply(self, connection: FastPathConnection, request: PlainRequest, body: bytes) -> Reply:
         step = request.fields[_STEP]
@@ -87,10 +92,10 @@ class PlainRequests:
             connection.abort()
             return Reply(500)
         except Exception as error:
-            reply = responses.refusal(asked, error)
+            reply = self._refuse(asked, error)
             result = str(reply.status)
         finally:
             label = _STEP_LABELS.get(step) or method_label(request.method)
             self._meter.record(label, result, time.perf_counter() - begun)
         assert isinstance(reply, Reply)
-        return responses.verdict(reply) if step == _ADMIT else reply
+        return self._judge(reply) if step == _ADMIT else reply

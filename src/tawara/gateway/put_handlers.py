@@ -28,10 +28,10 @@ class AdmitHandler:
     async def handle(self, request: HttpRequest) -> Reply:
         """Check everything that can be checked without the body, and that the spool has space for it."""
         wanted, headers = await self._parser.put(request), request.headers
-        text = headers.get(HeaderField.LENGTH) or ""
-        length = self._parser.body_length(
-            int(text) if text.isdigit() else None, headers.get(HeaderField.CODING), wanted
-        )
+        # A refused request may come again, and then with its body.
+        text = headers.get(HeaderField.LENGTH) or headers.get(hdrs.CONTENT_LENGTH) or ""
+        coding = headers.get(HeaderField.CODING) or headers.get(hdrs.TRANSFER_ENCODING)
+        length = self._parser.body_length(int(text) if text.isdigit() else None, coding, wanted)
         await self._writer.check(wanted)
         await self._front.check_spool(length or 0)
         return Reply(204)
@@ -80,15 +80,14 @@ class SmallPutHandler:
 
 
 class UnreceivedHandler:
-    """Answers for nginx when it could not receive the body of a PUT."""
+    """Answers for nginx when it did not, or could not, receive the body of a PUT."""
 
-    def __init__(self, parser: RequestParser, front: NginxFront) -> None:
-        self._parser, self._front = parser, front
+    def __init__(self, admit: AdmitHandler) -> None:
+        self._admit = admit
 
     async def handle(self, request: HttpRequest) -> Reply:
         """Raise the error of the request or of the spool, otherwise SpoolFull, the likely cause."""
-        wanted = await self._parser.put(request)
-        await self._front.check_spool(wanted.length or 0)
+        await self._admit.handle(request)
         raise SpoolFull
 
 

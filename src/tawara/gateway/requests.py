@@ -108,6 +108,11 @@ class PlainHttpRequest:
         """Whether the request has a body."""
         return bool(self.body)
 
+    @property
+    def raw_headers(self) -> Iterable[tuple[bytes, bytes]]:
+        """Names, in lower case, and values of the header fields."""
+        return self._request.fields.items()
+
 
 HttpRequest: TypeAlias = web.BaseRequest | PlainHttpRequest
 """A request as either server passes it to the handlers."""

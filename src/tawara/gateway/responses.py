@@ -56,6 +56,11 @@ def verdict(reply: Reply) -> Reply:
     return Reply(403, {str(name): value for name, value in fields.items()})
 
 
+def bare_verdict(reply: Reply) -> Reply:
+    """Return a reply for nginx's auth_request without text: nginx asks again for the refusal."""
+    return Reply(204 if reply.status == 204 else 403, {})
+
+
 def to_nginx(answer: reading.ReadResponse, replicas: Sequence[ReplicaLocation]) -> Reply:
     """Return the reply by which nginx sends the body itself. Raises NoSource without a replica."""
     if not replicas:

@@ -24,6 +24,7 @@ from tawara.gateway.nginx_replicas import NginxReplicas
 from tawara.gateway.nginx_routes import ListenerProtocol
 from tawara.gateway.peers import PeerMonitor
 from tawara.gateway.process import GatewayProcess
+from tawara.gateway.protocol_listener import FurtherProtocol, GatewayParts
 from tawara.gateway.put_handlers import StreamedPutHandler
 from tawara.gateway.requests import RequestParser
 from tawara.gateway.serve_handler import ServeHandler
@@ -71,6 +72,7 @@ class Gateway:
         process: GatewayProcess | None = None,
         applications: Sequence[Application] = (),
         cache: CacheSettings | None = None,
+        protocols: Sequence[FurtherProtocol] = (),
     ) -> None:
         """Listen on a host and port (0: any free one), at the path of a Unix socket, or on a listening socket.
 
@@ -81,8 +83,8 @@ class Gateway:
         replicas to front ends that can fetch them; allow it only if every client is such a front end. Without
         `fast_path` plain requests from nginx go to the complete HTTP server, too, for tests. With `tls` clients speak
         TLS; changed files take effect within seconds. `process`: the part of this process, if nginx is in front of
-        several. `applications` are behind nginx, which sends the files that they name. `cache`: of
-        nginx, for files of other machines.
+        several. `applications` are behind nginx, which sends the files that they name. `cache`: of nginx, for files of
+        other machines. `protocols` are served as well, behind the same nginx and with the same certificate.
         """
         self._metadata, self._view, self._nodes, self._wakeups = metadata, view, nodes, wakeups
         self._listen, self._secret, self._devices = listen, secret, local_devices
@@ -92,8 +94,9 @@ class Gateway:
         self._nginx, self._limits = nginx, limits
         self._public_reads, self._reproxy, self._fast_path = public_reads, reproxy, fast_path
         self._get: GetHandler | None = None
-        self._tls, self._process = tls, process
+        self._tls, self._process, self._protocols = tls, process, tuple(protocols)
         self._applications, self._cache = applications, cache if nginx is not None else None
+        self._inherited: dict[ListenerProtocol, socket.socket] = {}
         self._peers: PeerMonitor | None = None
         self._certificate: CertificateWatch | None = None
         self._http: GatewayHttpServer | None = None
@@ -136,15 +139,17 @@ class Gateway:
                 self._public = await self._listen_publicly()
                 if not isinstance(self._listen, Path):
                     self._address = self._public.getsockname()[:2]
+                self._inherited = {ListenerProtocol.HTTP: self._public}
+                self._inherited |= {each.protocol: each.bind() for each in self._protocols}
             context = None if pair is None or self._nginx is not None else TlsServerContext(pair)
             if process is None or process.number:
+                await self._open_protocols(context)
                 await self._open_http(context)
             if self._nginx is not None and self._public is not None:
                 docroot = self._devices.docroot if self._devices is not None else None
                 processes = process.count if process is not None else 0
-                public = {ListenerProtocol.HTTP: self._public}
                 await self._nginx.start(
-                    public,
+                    self._inherited,
                     docroot,
                     self._limits,
                     tls=pair,
@@ -166,11 +171,24 @@ class Gateway:
             return await asyncio.to_thread(listen_unix, self._listen)
         return take(self._listen, _PURPOSE)
 
+    async def _open_protocols(self, context: TlsServerContext | None) -> None:
+        """Answer the requests of the further protocols."""
+        if self._devices is not None and self._nginx is not None:
+            timeout = self._limits.node_connect
+            self._local = LocalDevices(self._devices, timeout=timeout, only_known=self._local_reads_only)
+        parts = GatewayParts(
+            front=self._nginx,
+            process=self._process.number if self._process is not None else 0,
+            local=self._local,
+            tls=context.context if context is not None else None,
+            fast_path=self._fast_path,
+        )
+        for each in self._protocols:
+            await each.open(parts)
+
     async def _open_http(self, context: TlsServerContext | None) -> None:
         """Answer the requests of nginx, or of clients without nginx."""
         limits = self._limits
-        if self._devices is not None and self._nginx is not None:
-            self._local = LocalDevices(self._devices, timeout=limits.node_connect, only_known=self._local_reads_only)
         self._http = self._http_server()
         if self._nginx is None:
             assert self._public is not None
@@ -247,6 +265,8 @@ class Gateway:
             await self._nginx.stop()
         for listener in self._listeners:
             await listener.close()
+        for each in self._protocols:
+            await each.stop()
         if self._http is not None:
             await self._http.close(_GRACE if self._nginx is None else _GRACE / 4)
         if self._writer is not None:

@@ -60,6 +60,18 @@ class BodySink(Protocol):
         ...
 
 
+class BodyObserver(Protocol):
+    """Sees the bytes of a body that is stored from a file."""
+
+    def update(self, piece: bytes | memoryview) -> None:
+        """Take the next bytes; called in another thread. Raises what makes the body unacceptable."""
+        ...
+
+    def finish(self) -> None:
+        """Judge the complete body. Raises what makes it unacceptable."""
+        ...
+
+
 class ObjectDescription(NamedTuple):
     """What is stored with a file of the S3 protocol; see StoredFile."""
 
@@ -93,6 +105,8 @@ class WriteRequest:
     """Devices on which it is written if possible."""
     multipart: MultipartCompletion | None = None
     """The upload in parts that ends with it."""
+    observer: BodyObserver | None = None
+    """Sees the bytes of `store_file`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +130,7 @@ class _Digests:
         self._expected = request.md5
         self._wanted = {kind for kind in (self.hashtype, HashType.MD5 if request.md5 else None) if kind is not None}
         self._running = {kind: new_hasher(kind) for kind in self._wanted}
+        self._observer = request.observer
         self.length = 0
 
     def update(self, piece: bytes | memoryview) -> None:
@@ -125,17 +140,21 @@ class _Digests:
 
     def read(self, path: Path, chunk: int) -> bool:
         """Digest the next `chunk` bytes of a file, if a digest is needed; return False at the end. Blocks."""
-        if not self._running:
+        if not self._running and self._observer is None:
             self.length = path.stat().st_size
             return False
         piece = _read(path, self.length, chunk)
         self.update(piece)
+        if self._observer is not None and piece:
+            self._observer.update(piece)
         return bool(piece)
 
     def finish(self) -> Checksum | None:
         """Return the checksum that the class keeps. Raises ChecksumMismatch when the body is not as announced."""
         if self._expected is not None and self._running[HashType.MD5].digest() != self._expected:
             raise ChecksumMismatch(_WRONG_DIGEST)
+        if self._observer is not None:
+            self._observer.finish()
         return None if self.hashtype is None else Checksum(self.hashtype, self._running[self.hashtype].digest())
 
 

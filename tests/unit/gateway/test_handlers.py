@@ -144,7 +144,8 @@ async def test_a_disconnected_client_gets_no_response(gateway: Gateway) -> None:
 
 async def test_a_body_that_could_not_be_received(gateway: Gateway) -> None:
     """If nginx could not receive a body, the response is 507, for requests with the secret only."""
-    assert (await gateway.ask(GatewayStep.UNRECEIVED)).status == 507
+    length = {"X-Tawara-Length": "7"}
+    assert (await gateway.ask(GatewayStep.UNRECEIVED, headers=AUTHORISED | length)).status == 507
     assert (await gateway.ask(GatewayStep.UNRECEIVED, headers={})).status == 401
 
 

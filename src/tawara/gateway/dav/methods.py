@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Mapping
 from contextlib import aclosing, suppress
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from aiohttp import hdrs, web
 
@@ -13,8 +13,8 @@ from tawara.gateway.dav.locks import DavLocks
 from tawara.gateway.dav.properties import ShownResource
 from tawara.gateway.dav.requests import DavRequest, DavRequestParser, DavResourceName
 from tawara.gateway.get_handler import GetHandler
-from tawara.gateway.put_handlers import StreamedPutHandler
-from tawara.gateway.requests import MethodNotAllowed
+from tawara.gateway.nginx_protocol import GatewayStep
+from tawara.gateway.requests import HttpRequest, MethodNotAllowed
 from tawara.http1.connections import SERVER
 from tawara.http1.reply import Reply, text_reply
 from tawara.metadata import dav_properties
@@ -44,6 +44,8 @@ XML_TYPE: Final = "application/xml; charset=utf-8"
 _ABOUT: Final = {"DAV": "1, 2", "MS-Author-Via": "DAV", hdrs.ALLOW: METHODS}
 """Fields of the reply to OPTIONS; without the second, Windows does not take the server for WebDAV."""
 
+_STEPS_OF_PUT: Final = (GatewayStep.ADMIT, GatewayStep.STORE, GatewayStep.SMALL_PUT, GatewayStep.UNRECEIVED)
+
 DavAnswer: TypeAlias = Reply | web.StreamResponse
 
 
@@ -67,12 +69,15 @@ class DavMethods:
         collections: Collections,
         locks: DavLocks,
         get: GetHandler,
-        put: StreamedPutHandler,
+        puts: Mapping[GatewayStep, Callable[[Any], Coroutine[Any, Any, Reply]]],
         writer: FileWriter,
+        *,
+        behind_nginx: bool,
     ) -> None:
+        """`puts`: the handlers of PUT by step."""
         self._metadata, self._view, self._parser = metadata, view, parser
         self._collections, self._locks = collections, locks
-        self._get, self._put, self._writer = get, put, writer
+        self._get, self._puts, self._writer, self._behind_nginx = get, puts, writer, behind_nginx
         self._methods: dict[str, tuple[Right, Callable[[DavRequest], Awaitable[DavAnswer]]]] = {
             "GET": (Right.READ, self._read),
             "HEAD": (Right.READ, self._read),
@@ -87,14 +92,15 @@ class DavMethods:
             "UNLOCK": (Right.WRITE, self._unlock),
         }
 
-    async def handle(self, request: web.BaseRequest) -> DavAnswer:
-        """Answer one request."""
-        if request.method == "OPTIONS":  # without credentials, too: clients ask before they have any
+    async def handle(self, request: HttpRequest, *, step: GatewayStep = GatewayStep.DECIDE) -> DavAnswer:
+        """Answer one request, or the part of it that nginx asks for."""
+        name = "PUT" if step in _STEPS_OF_PUT else request.method
+        if name == "OPTIONS":  # without credentials, too: clients ask before they have any
             return Reply(200, dict(_ABOUT))
-        if request.method not in self._methods:
+        if name not in self._methods:
             raise MethodNotAllowed
-        right, method = self._methods[request.method]
-        return await method(await self._parser.parse(request, right))
+        right, method = self._methods[name]
+        return await method(await self._parser.parse(request, right, step))
 
     # --- files --------------------------------------------------------------------------------------------------------
 
@@ -103,7 +109,8 @@ class DavMethods:
         if found.file is None:
             return text_reply(200, "A collection; its members are listed by WebDAV")
         domain = _domain(request.name)
-        return await self._get.handle(request.http, domain, request.name.path, by_nginx=False)
+        by_nginx = self._behind_nginx and request.step is not GatewayStep.STREAM
+        return await self._get.handle(request.http, domain, request.name.path, by_nginx=by_nginx)
 
     async def _store(self, request: DavRequest) -> DavAnswer:
         name, domain = request.name, _domain(request.name)
@@ -113,7 +120,7 @@ class DavMethods:
         await self._check_parent(name)
         await self._locks.check_lists(request)
         await self._locks.check(request, name, membership=found is None)
-        return await self._put.handle(request.http)
+        return await self._puts[request.step](request.http)
 
     async def _delete(self, request: DavRequest) -> DavAnswer:
         name, domain = request.name, _domain(request.name)
@@ -211,6 +218,7 @@ class DavMethods:
 
     async def _list(self, request: DavRequest, asked: Propfind) -> web.StreamResponse:
         """Send a collection and its members while they are read."""
+        assert isinstance(request.http, web.BaseRequest), "plain requests are no PROPFIND"
         answer = web.StreamResponse(status=207, headers={hdrs.CONTENT_TYPE: XML_TYPE, hdrs.SERVER: SERVER})
         await answer.prepare(request.http)
         await answer.write(multistatus.OPENING)

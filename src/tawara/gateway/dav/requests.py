@@ -9,7 +9,8 @@ from typing import Final
 from aiohttp import hdrs, web
 
 from tawara.gateway.authenticator import Authenticator
-from tawara.gateway.requests import RequestParser
+from tawara.gateway.nginx_protocol import GatewayStep
+from tawara.gateway.requests import HttpRequest, RequestParser
 from tawara.metadata.view import ClusterView
 from tawara.model.access.grants import Right
 from tawara.model.cluster import Domain
@@ -43,16 +44,13 @@ class DavResourceName:
 class DavRequest:
     """An authorised request."""
 
-    http: web.BaseRequest
+    http: HttpRequest
     name: DavResourceName
     account: str
     lists: tuple[IfList, ...]
     """The lists of the `If` field."""
-
-    @property
-    def method(self) -> str:
-        """Name of the method."""
-        return self.http.method
+    step: GatewayStep
+    """What is to be done for it now."""
 
     @property
     def tokens(self) -> frozenset[str]:
@@ -73,7 +71,7 @@ class DavRequestParser:
         """`body_time`: most seconds for the body of a request other than PUT."""
         self._parser, self._authenticator, self._view, self._body_time = parser, authenticator, view, body_time
 
-    async def parse(self, request: web.BaseRequest, right: Right) -> DavRequest:
+    async def parse(self, request: HttpRequest, right: Right, step: GatewayStep) -> DavRequest:
         """Return the request if it has `right` to its resource; the root needs valid credentials alone.
 
         Raises UsageError, InvalidKey, ProtectedResource, UnregDomain, DeniedError, Forbidden, SecretUnreadable, Db.
@@ -82,7 +80,8 @@ class DavRequestParser:
         account = await self._account(request, target, right)
         await self._view.refresh_for_name(target.domain)
         field = request.headers.getall("If", [])
-        return DavRequest(request, self.name(target), account, parse_if(" ".join(field)) if field else NO_LISTS)
+        lists = parse_if(" ".join(field)) if field else NO_LISTS
+        return DavRequest(request, self.name(target), account, lists, step)
 
     async def destination(self, request: DavRequest, target: Target, right: Right) -> DavResourceName:
         """Return the resource of a Destination field, authorised. Raises as `parse`."""
@@ -111,7 +110,7 @@ class DavRequestParser:
         visible = await self._authenticator.visible_domains(fields, list(self._view.current.domains))
         return [self._view.current.domains[name] for name in sorted(visible)]
 
-    async def _account(self, request: web.BaseRequest, target: Target, right: Right) -> str:
+    async def _account(self, request: HttpRequest, target: Target, right: Right) -> str:
         fields = list(request.headers.getall(hdrs.AUTHORIZATION, ()))
         if not target.domain:
             return await self._authenticator.authenticate(fields)
@@ -120,6 +119,8 @@ class DavRequestParser:
     async def body(self, request: DavRequest) -> bytes:
         """Receive the body, an XML document. Raises TooLarge, Stalled."""
         received = bytearray()
+        if not isinstance(request.http, web.BaseRequest):
+            return request.http.body
         try:
             async with asyncio.timeout(self._body_time):
                 while piece := await request.http.content.readany():

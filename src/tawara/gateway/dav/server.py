@@ -1,12 +1,17 @@
-"""The WebDAV listener: starts and stops its HTTP server, turns errors into replies. All bytes pass through Python."""
+"""The WebDAV listener: starts and stops its HTTP server, turns errors into replies.
+
+Behind nginx the bodies of GET and PUT are sent and received by nginx, as those of plain HTTP.
+"""
 
 from __future__ import annotations
 
 import random
 import socket
+from functools import partial
 from typing import Final
+from urllib.parse import unquote
 
-from aiohttp import hdrs, web
+from aiohttp import hdrs
 
 from tawara.gateway import responses
 from tawara.gateway.authenticator import Authenticator
@@ -14,12 +19,13 @@ from tawara.gateway.dav.locks import DavLocks
 from tawara.gateway.dav.methods import METHODS, XML_TYPE, DavMethods
 from tawara.gateway.dav.requests import DavRequestParser
 from tawara.gateway.get_handler import GetHandler
-from tawara.gateway.http_server import respond, to_response
+from tawara.gateway.http_server import ErrorForm, put_handlers
+from tawara.gateway.nginx_protocol import FURTHER_STEPS, GatewayStep
 from tawara.gateway.nginx_replicas import NginxReplicas
-from tawara.gateway.protocol_listener import ProtocolListener
+from tawara.gateway.nginx_routes import ListenerProtocol
+from tawara.gateway.protocol_listener import GatewayParts, ProtocolListener
 from tawara.gateway.put_handlers import StreamedPutHandler
-from tawara.gateway.requests import RequestParser
-from tawara.http1.connections import send_response
+from tawara.gateway.requests import HttpRequest, RequestParser
 from tawara.http1.reply import Reply
 from tawara.instruments import RequestMeter
 from tawara.metadata.contract import Metadata
@@ -41,7 +47,9 @@ _PURPOSE: Final = "the WebDAV listener"
 
 
 class DavServer:
-    """Serves WebDAV. Start and stop it once."""
+    """Serves WebDAV. Start and stop it once, or give it to a gateway that does it."""
+
+    protocol = ListenerProtocol.DAV
 
     def __init__(
         self,
@@ -59,8 +67,11 @@ class DavServer:
         self._metadata, self._view, self._nodes, self._wakeups = metadata, view, nodes, wakeups
         self._limits = limits
         self._authenticator = Authenticator(access_keys, secret=secret, public_reads=False)
-        self._listener = ProtocolListener(listen, _PURPOSE, limits)
+        self._listener = ProtocolListener(
+            ListenerProtocol.DAV, listen, _PURPOSE, limits, ErrorForm(refusal, responses.bare_verdict)
+        )
         self._writer: FileWriter | None = None
+        self._get: GetHandler | None = None
 
     @property
     def meter(self) -> RequestMeter:
@@ -72,39 +83,53 @@ class DavServer:
         """Host and port on which the started server listens."""
         return self._listener.address
 
+    @property
+    def streamed(self) -> int:
+        """Bytes of files that Python has sent to clients or to nginx."""
+        return self._get.streamed if self._get is not None else 0
+
     async def start(self) -> None:
-        """Listen and accept clients. Raises PortTaken."""
-        limits = self._limits
-        self._listener.bind()
-        methods = self._methods()
+        """Listen and accept clients, without nginx. Raises PortTaken."""
+        self.bind()
+        await self.open(GatewayParts())
 
-        async def answer(request: web.BaseRequest) -> web.StreamResponse:
-            reply = await respond(methods.handle, request, refusal=refusal)
-            if isinstance(reply, web.StreamResponse):
-                return reply
-            return await send_response(request, to_response(reply), timeout=limits.stalled_body)
+    def bind(self) -> socket.socket:
+        """See FurtherProtocol."""
+        return self._listener.bind()
 
-        self._listener.open(answer)
+    async def open(self, parts: GatewayParts) -> None:
+        """See FurtherProtocol."""
+        methods = self._methods(parts)
+        steps = FURTHER_STEPS if parts.front is not None else (GatewayStep.DECIDE,)
+        handlers = {step: partial(methods.handle, step=step) for step in steps}
+        await self._listener.open(handlers, parts, reads_at_once=self._metadata.reads_at_once)
 
-    def _methods(self) -> DavMethods:
+    def _methods(self, parts: GatewayParts) -> DavMethods:
         view, nodes, limits = self._view, self._nodes, self._limits
         rng = random.Random()  # noqa: S311 - it spreads load, it keeps no secret
         store = FileStore(self._metadata, view, self._wakeups, rng)
-        self._writer = writer = FileWriter(self._metadata, view, nodes, store, local=None, limits=limits)
+        local, front = parts.local, parts.front
+        self._writer = writer = FileWriter(self._metadata, view, nodes, store, local=local, limits=limits)
         locator = ReplicaLocator(view, nodes, rng)
-        assembler = FileAssembler(self._metadata, view, nodes, store, writer, locator, local=None)
+        assembler = FileAssembler(self._metadata, view, nodes, store, writer, locator, local=local)
         collections = Collections(self._metadata, store, writer, assembler)
-        replicas = NginxReplicas(None, nodes.signer)
+        replicas = NginxReplicas(local, nodes.signer)
         plain = RequestParser(view, self._authenticator, upload=limits.upload)
+        self._get = GetHandler(
+            view, nodes, store, replicas, reproxy=False, limits=limits, rng=rng, features=parts.features
+        )
+        streamed = StreamedPutHandler(plain, writer, limits).handle
+        puts = {} if front is None else put_handlers(plain, writer, front, limits)
         return DavMethods(
             self._metadata,
             view,
             DavRequestParser(plain, self._authenticator, view, body_time=limits.stalled_body),
             collections,
             DavLocks(self._metadata, collections),
-            GetHandler(view, nodes, store, replicas, reproxy=False, limits=limits, rng=rng),
-            StreamedPutHandler(plain, writer, limits),
+            self._get,
+            {GatewayStep.DECIDE: streamed, GatewayStep.BODY: streamed, **puts},
             writer,
+            behind_nginx=front is not None,
         )
 
     async def stop(self) -> None:
@@ -114,7 +139,7 @@ class DavServer:
             self._writer.close()
 
 
-def refusal(request: web.BaseRequest, error: Exception) -> Reply:
+def refusal(request: HttpRequest, error: Exception) -> Reply:
     """Return the reply to a failed request; its body is XML where RFC 4918, section 16, defines a condition."""
     reply = responses.refusal(request, error)
     fields = dict(reply.fields)
@@ -124,6 +149,6 @@ def refusal(request: web.BaseRequest, error: Exception) -> Reply:
         fields[hdrs.ALLOW] = METHODS
     if not isinstance(error, Locked | LockNotThere | InfiniteDepth):
         return Reply(reply.status, fields, reply.body)
-    domain = request.path.lstrip("/").partition("/")[0]
+    domain = unquote(request.raw_path).lstrip("/").partition("/")[0]
     hrefs = [path_of(domain, path) for path in error.paths] if isinstance(error, Locked) else []
     return Reply(reply.status, fields | {hdrs.CONTENT_TYPE: XML_TYPE}, multistatus.error(error.condition, hrefs))

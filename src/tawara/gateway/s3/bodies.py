@@ -5,13 +5,18 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import AsyncGenerator, AsyncIterator
+from dataclasses import replace
+from pathlib import Path
 
+from aiohttp import web
 from aiohttp.web_protocol import RequestPayloadError
 
-from tawara.gateway.s3.context import S3Request
+from tawara.gateway.nginx_protocol import GatewayStep
+from tawara.gateway.s3.context import S3Context, S3Request
 from tawara.http1.connections import send_continue
 from tawara.model.limits import Limits
 from tawara.model.object_checksums import ChecksumAlgorithm, new_digest
+from tawara.store.writer import WriteRequest, WriteResult
 from tawara.wire.s3.checksum_fields import (
     DeclaredChecksum,
     check_digest,
@@ -21,8 +26,14 @@ from tawara.wire.s3.checksum_fields import (
 )
 from tawara.wire.s3.chunks import ChunkDecoder, SignatureChain
 from tawara.wire.s3.faults import FaultCode, S3Fault
+from tawara.wire.s3.head import RequestHead
 from tawara.wire.s3.payload import Framing, expected_digest, framing_of, object_length, trailer_names
 from tawara.wire.s3.results import AnsweredChecksum
+from tawara.wire.s3.xml_in import LONGEST
+
+
+class BodyAdmitted(Exception):
+    """nginx may receive the body of the request."""
 
 
 class ReceivedBody:
@@ -76,6 +87,11 @@ class ReceivedBody:
         return None if self._declared is None else self._declared.algorithm
 
     @property
+    def arrives(self) -> bool:
+        """Whether the body arrives while it is stored; else it is in a file or in memory, or only announced."""
+        return self._request.step in (GatewayStep.DECIDE, GatewayStep.BODY)
+
+    @property
     def has_digest(self) -> bool:
         """Whether the client gives a digest of the body besides the signature's."""
         return self.md5 is not None or self._declared is not None
@@ -85,32 +101,66 @@ class ReceivedBody:
 
         Raises S3Fault: IncompleteBody, BadDigest, XAmzContentSHA256Mismatch, RequestTimeout and those of ChunkDecoder.
         """
-        self.is_unverified = True
-        await send_continue(self._request.http)
-        declared = self._declared
-        digest = None if declared is None else new_digest(declared.algorithm)
-        sha256 = None if self._sha256 is None else hashlib.sha256()
-        md5 = hashlib.md5(usedforsecurity=False) if self._hash_md5 else None
-        received = 0
+        self.begin()
         async for piece in self._decoded():
-            received += len(piece)
-            if received > self.length:
-                raise S3Fault(FaultCode.INCOMPLETE_BODY)
-            if digest is not None:
-                digest.update(piece)
-            if sha256 is not None:
-                sha256.update(piece)
-            if md5 is not None:
-                md5.update(piece)
+            self.update(piece)
             yield piece
-        if received != self.length:
+        self.finish()
+
+    async def store(self, context: S3Context, wanted: WriteRequest) -> WriteResult:
+        """Store the body, however it comes: in a file of nginx, with the request, or while it arrives.
+
+        Raises BodyAdmitted if nginx only asks whether to receive it, S3Fault, SpoolFull, and as FileWriter.
+        """
+        step, front, writer = self._request.step, context.gateway.front, context.writer
+        if step in (GatewayStep.ADMIT, GatewayStep.UNRECEIVED):
+            if front is not None:
+                await front.check_spool(self.length)
+            raise BodyAdmitted if step is GatewayStep.ADMIT else S3Fault(FaultCode.SLOW_DOWN)
+        if step is GatewayStep.SMALL_PUT:
+            return await writer.store_small(wanted, b"".join([piece async for piece in self.pieces()]))
+        if step is not GatewayStep.STORE:
+            return await writer.store_stream(wanted, self.pieces(), self.length)
+        file = self._request.file
+        assert file is not None, "the dispatcher gives the file that nginx received"
+        try:
+            if self._decoder is not None:  # nginx did not see that the body is framed
+                return await writer.store_stream(wanted, self.pieces(), self.length)
+            self.begin()
+            return await writer.store_file(replace(wanted, observer=self), file)
+        except Exception:
+            if front is None or await front.has_body(file):
+                raise
+            raise ConnectionResetError from None  # nginx removed the file, since the client disconnected
+
+    def begin(self) -> None:
+        """Begin to digest the body."""
+        self.is_unverified = True
+        self._received = 0
+        self._digest = None if self._declared is None else new_digest(self._declared.algorithm)
+        self._running_sha256 = None if self._sha256 is None else hashlib.sha256()
+        self._md5 = hashlib.md5(usedforsecurity=False) if self._hash_md5 else None
+
+    def update(self, piece: bytes | memoryview) -> None:
+        """Digest the next bytes of the decoded body. Raises S3Fault (IncompleteBody) if it is longer than announced."""
+        self._received += len(piece)
+        if self._received > self.length:
             raise S3Fault(FaultCode.INCOMPLETE_BODY)
-        if sha256 is not None and sha256.digest() != self._sha256:
+        for running in (self._digest, self._running_sha256, self._md5):
+            if running is not None:
+                running.update(piece)
+
+    def finish(self) -> None:
+        """Verify all that was announced, at the end of the body. Raises S3Fault."""
+        if self._received != self.length:
+            raise S3Fault(FaultCode.INCOMPLETE_BODY)
+        if self._running_sha256 is not None and self._running_sha256.digest() != self._sha256:
             raise S3Fault(FaultCode.SHA256_MISMATCH)
         trailers = self._decoder.finish() if self._decoder is not None else {}
-        if declared is not None and digest is not None:
-            self._verify(declared, digest.digest(), trailers.get(declared.algorithm.field))
-        self.computed_md5 = None if md5 is None else md5.digest()
+        declared = self._declared
+        if declared is not None and self._digest is not None:
+            self._verify(declared, self._digest.digest(), trailers.get(declared.algorithm.field))
+        self.computed_md5 = None if self._md5 is None else self._md5.digest()
         self.is_unverified = False
 
     def _verify(self, declared: DeclaredChecksum, computed: bytes, trailer: str | None) -> None:
@@ -130,7 +180,16 @@ class ReceivedBody:
                     yield bytes(piece)
 
     async def _raw(self) -> AsyncIterator[bytes]:
-        content = self._request.http.content
+        received, file = self._request.received, self._request.file
+        if file is not None:
+            async for piece in _pieces_of(file, self._limits.chunk):
+                yield piece
+            return
+        if not isinstance(received, web.BaseRequest):
+            yield received.body
+            return
+        await send_continue(received)
+        content = received.content
         while True:
             try:
                 async with asyncio.timeout(self._limits.stalled_body):
@@ -142,6 +201,31 @@ class ReceivedBody:
             if not data:
                 return
             yield data
+
+
+async def _pieces_of(file: Path, size: int) -> AsyncIterator[bytes]:
+    """Yield the content of a file in pieces of `size` bytes. Raises OSError."""
+    opened = await asyncio.to_thread(file.open, "rb")
+    try:
+        while piece := await asyncio.to_thread(opened.read, size):
+            yield piece
+    finally:
+        opened.close()
+
+
+async def admit_document(context: S3Context, head: RequestHead, step: GatewayStep) -> None:
+    """Decide whether nginx may receive the body of an operation that reads a document; nothing for other steps.
+
+    Raises BodyAdmitted, S3Fault (EntityTooLarge, SlowDown), SpoolFull.
+    """
+    front = context.gateway.front
+    if step not in (GatewayStep.ADMIT, GatewayStep.UNRECEIVED) or front is None:
+        return
+    length = object_length(head.fields, framing_of(head.fields))
+    if length > LONGEST:
+        raise S3Fault(FaultCode.ENTITY_TOO_LARGE)
+    await front.check_spool(length)
+    raise BodyAdmitted if step is GatewayStep.ADMIT else S3Fault(FaultCode.SLOW_DOWN)
 
 
 async def read_document(

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from aiohttp import web
 
+from tawara.gateway.nginx_protocol import GatewayStep
+from tawara.gateway.nginx_replicas import NginxReplicas
+from tawara.gateway.protocol_listener import GatewayParts
+from tawara.gateway.requests import HttpRequest
 from tawara.metadata.contract import Metadata
 from tawara.metadata.view import ClusterView
 from tawara.model.access import grants
@@ -42,6 +47,9 @@ class S3Context:
     multipart: MultipartUploads
     limits: Limits
     region: str
+    gateway: GatewayParts
+    replicas: NginxReplicas
+    """Finds what nginx can send."""
 
     def domain(self, name: str) -> Domain:
         """Return the domain of a bucket. Raises S3Fault (NoSuchBucket)."""
@@ -55,13 +63,23 @@ class S3Context:
 class S3Request:
     """A request whose signature was verified."""
 
-    http: web.BaseRequest
+    received: HttpRequest
     head: RequestHead
     key: AccessKey
     authentication: Authentication
     signing_key: bytes
     fields: dict[str, str]
     """Header fields of every answer to this request."""
+    step: GatewayStep = GatewayStep.DECIDE
+    """What is to be done for it now."""
+    file: Path | None = None
+    """The body that nginx has received."""
+
+    @property
+    def http(self) -> web.BaseRequest:
+        """The request as the complete HTTP server has it, for bodies that are streamed."""
+        assert isinstance(self.received, web.BaseRequest), "answered without the complete server"
+        return self.received
 
     @property
     def owner(self) -> S3Owner:

@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from typing import Final
 
 import structlog
 from aiohttp import hdrs, web
 
+from tawara.gateway.http_server import Handler
+from tawara.gateway.nginx_protocol import FURTHER_STEPS, GatewayStep, HeaderField
+from tawara.gateway.requests import HttpRequest
 from tawara.gateway.s3.authenticator import S3Authenticator
+from tawara.gateway.s3.bodies import BodyAdmitted, admit_document
 from tawara.gateway.s3.buckets import XML, BucketHandlers
 from tawara.gateway.s3.completions import CompletionHandler
 from tawara.gateway.s3.context import STANDARD, S3Context, S3Request
 from tawara.gateway.s3.copies import CopyHandler
 from tawara.gateway.s3.multipart import MultipartHandlers
 from tawara.gateway.s3.objects import ObjectHandlers
-from tawara.http1.connections import SERVER, send_response
+from tawara.http1.connections import SERVER
 from tawara.http1.reply import Reply
 from tawara.model.errors import TawaraError
+from tawara.model.node_errors import Stalled
 from tawara.wire.s3.faults import FaultCode, S3Fault, fault_of
 from tawara.wire.s3.head import HeaderFields, RequestHead, parse_target
 from tawara.wire.s3.operations import operation_of
@@ -28,11 +34,13 @@ log = structlog.get_logger(__name__)
 
 S3Handler = Callable[[S3Request], Awaitable[Reply | web.StreamResponse]]
 _OWNER: Final = "x-amz-expected-bucket-owner"
+_ADMITTED_BY_HANDLER: Final = frozenset({"PutObject", "UploadPart"})
+"""Operations whose bodies have any length; their handlers decide whether nginx may receive them."""
 
 
-def s3_handlers(context: S3Context, completions: CompletionHandler) -> Mapping[str, S3Handler]:
+def s3_handlers(context: S3Context, objects: ObjectHandlers, completions: CompletionHandler) -> Mapping[str, S3Handler]:
     """Return the handler of each operation that is implemented."""
-    buckets, objects = BucketHandlers(context), ObjectHandlers(context)
+    buckets = BucketHandlers(context)
     multipart = MultipartHandlers(context, objects)
     return {
         "ListBuckets": buckets.list_buckets,
@@ -65,40 +73,49 @@ class S3Dispatcher:
     def __init__(self, context: S3Context, authenticator: S3Authenticator, base_hosts: Sequence[str]) -> None:
         """`base_hosts`: names below which a host name names a bucket (virtual-host style)."""
         self._context, self._authenticator, self._base_hosts = context, authenticator, tuple(base_hosts)
-        self._completions = CompletionHandler(context)
-        self._handlers = s3_handlers(context, self._completions)
+        self._objects, self._completions = ObjectHandlers(context), CompletionHandler(context)
+        self._handlers = s3_handlers(context, self._objects, self._completions)
 
     async def close(self) -> None:
         """End the work whose clients are gone."""
         await self._completions.close()
 
-    async def answer(self, request: web.BaseRequest) -> web.StreamResponse:
-        """Answer one request; a client that does not read the response is disconnected."""
-        fields = {
-            hdrs.SERVER: SERVER,
-            "x-amz-request-id": secrets.token_hex(8).upper(),
-            "x-amz-id-2": secrets.token_urlsafe(24),
-        }
+    @property
+    def streamed(self) -> int:
+        """Bytes of objects that Python has sent."""
+        return self._objects.streamed
+
+    def steps(self) -> Mapping[GatewayStep, Handler]:
+        """Return the handler of each step that a request can have."""
+        if self._context.gateway.front is None:  # the header fields of a step come from a client and are ignored
+            return {GatewayStep.DECIDE: partial(self.answer, step=GatewayStep.DECIDE)}
+        return {step: partial(self.answer, step=step) for step in FURTHER_STEPS}
+
+    async def answer(self, request: HttpRequest, *, step: GatewayStep) -> Reply | web.StreamResponse:
+        """Answer one request, or the part of it that nginx asks for. Raises ConnectionError for a client that left."""
+        fields = _own_fields()
         resource = "/"
         try:
-            head = read_head(request, self._base_hosts)
+            head = read_head(request, self._base_hosts, step, behind_nginx=self._context.gateway.front is not None)
             resource = head.target.resource
             if head.target.bucket and not head.target.key:
                 fields["x-amz-bucket-region"] = self._context.region
-            reply = await self._handle(request, head, fields)
+            reply = await self._handle(request, head, fields, step)
+        except BodyAdmitted:
+            return Reply(204, {})
         except (ConnectionError, S3Fault, TawaraError) as error:
             if isinstance(error, ConnectionError):
                 raise
-            reply = self._refusal(request, error, resource, fields)
+            reply = _refusal(request, error, resource, fields)
         except Exception as error:
             log.exception("request_failed", method=request.method, exc_info=error)
-            reply = self._refusal(request, S3Fault(FaultCode.INTERNAL_ERROR), resource, fields)
+            reply = _refusal(request, S3Fault(FaultCode.INTERNAL_ERROR), resource, fields)
         if isinstance(reply, web.StreamResponse):
             return reply
-        return await send_response(request, _response(reply, fields), timeout=self._context.limits.stalled_body)
+        return Reply(reply.status, {**fields, **reply.fields}, reply.body, reply.part)
 
     async def _handle(
-        self, request: web.BaseRequest, head: RequestHead, fields: dict[str, str]
+        self, request: HttpRequest, head: RequestHead, fields: dict[str, str], step: GatewayStep
     ) -> Reply | web.StreamResponse:
         now = int(datetime.now(UTC).timestamp())
         signer = await self._authenticator.authenticate(head, now)
@@ -112,31 +129,79 @@ class S3Dispatcher:
         await self._context.view.refresh_for_name(
             head.target.bucket, "" if storage_class in (None, STANDARD) else storage_class
         )
-        return await handler(S3Request(request, head, signer.key, signer.authentication, signer.signing_key, fields))
-
-    def _refusal(
-        self, request: web.BaseRequest, error: S3Fault | TawaraError, resource: str, fields: Mapping[str, str]
-    ) -> Reply:
-        """Return the reply to a failed request; HEAD has no body, and neither has 304."""
-        fault = error if isinstance(error, S3Fault) else fault_of(error)
-        if isinstance(error, TawaraError) and fault.status >= 500:
-            log.warning("request_failed", method=request.method, status=fault.status, reason=error.message)
-        if request.method == "HEAD" or fault.status == 304:
-            return Reply(fault.status, dict(XML))
-        body = fault.body(resource=resource, request_id=fields["x-amz-request-id"], host_id=fields["x-amz-id-2"])
-        return Reply(fault.status, dict(XML), body)
+        if operation.name not in _ADMITTED_BY_HANDLER:
+            await admit_document(self._context, head, step)
+        key, authentication, signing_key, file = signer.key, signer.authentication, signer.signing_key, None
+        front = self._context.gateway.front
+        if step is GatewayStep.STORE and front is not None:
+            file = front.spool.body(request.headers.get(HeaderField.BODY) or "")
+            if file is None:
+                raise S3Fault(FaultCode.INVALID_REQUEST)
+        return await handler(S3Request(request, head, key, authentication, signing_key, fields, step, file))
 
 
-def read_head(request: web.BaseRequest, base_hosts: Sequence[str]) -> RequestHead:
-    """Return the head of a request. Raises S3Fault."""
-    fields = HeaderFields(request.raw_headers)
+def _own_fields() -> dict[str, str]:
+    """Return the header fields of every answer, with new ids."""
+    return {
+        hdrs.SERVER: SERVER,
+        "x-amz-request-id": secrets.token_hex(8).upper(),
+        "x-amz-id-2": secrets.token_urlsafe(24),
+    }
+
+
+def refusal(request: HttpRequest, error: Exception) -> Reply:
+    """Return the reply to a request that failed before it was dispatched."""
+    if not isinstance(error, S3Fault | TawaraError):
+        log.error("request_failed", method=request.method, exc_info=error)
+        error = S3Fault(FaultCode.INTERNAL_ERROR)
+    if isinstance(error, Stalled):
+        error = S3Fault(FaultCode.REQUEST_TIMEOUT)
+    fields = _own_fields()
+    reply = _refusal(request, error, "/", fields)
+    return Reply(reply.status, fields | reply.fields, reply.body)
+
+
+def _refusal(request: HttpRequest, error: S3Fault | TawaraError, resource: str, fields: Mapping[str, str]) -> Reply:
+    """Return the reply to a failed request; HEAD has no body, and neither has 304."""
+    fault = error if isinstance(error, S3Fault) else fault_of(error)
+    if isinstance(error, TawaraError) and fault.status >= 500:
+        log.warning("request_failed", method=request.method, status=fault.status, reason=error.message)
+    if request.method == "HEAD" or fault.status == 304:
+        return Reply(fault.status, dict(XML))
+    body = fault.body(resource=resource, request_id=fields["x-amz-request-id"], host_id=fields["x-amz-id-2"])
+    return Reply(fault.status, dict(XML), body)
+
+
+def read_head(
+    request: HttpRequest, base_hosts: Sequence[str], step: GatewayStep, *, behind_nginx: bool = False
+) -> RequestHead:
+    """Return the head of a request as its client sent it. Raises S3Fault."""
+    lines = request.raw_headers
+    fields = HeaderFields(restore_fields(lines) if behind_nginx else lines)
     raw = request.raw_path.encode("utf-8", "surrogateescape")
-    return RequestHead(request.method, parse_target(raw, fields.get("host"), base_hosts), fields)
+    method = "PUT" if step is GatewayStep.ADMIT else request.method  # nginx asks by a GET
+    return RequestHead(method, parse_target(raw, fields.get("host"), base_hosts), fields)
 
 
-def _response(reply: Reply, fields: Mapping[str, str]) -> web.Response:
-    named = {**fields, **reply.fields}
-    if reply.part is not None:
-        named[hdrs.CONTENT_LENGTH] = str(reply.part.length)
-        return web.Response(status=reply.status, headers=named)
-    return web.Response(status=reply.status, headers=named, body=reply.body)
+def restore_fields(lines: Iterable[tuple[bytes, bytes]]) -> Iterator[tuple[bytes, bytes]]:
+    """Return header fields from nginx as the client sent them, since a signature may cover them.
+
+    nginx passes on some under other names, and may have changed the fields that describe the body.
+    """
+    found = list(lines)
+    passed = {name.lower(): value for name, value in found if name.lower() in _RESTORED}
+    replaced = {_RESTORED[name] for name in passed}
+    for name, value in found:
+        if (lower := name.lower()) not in replaced and not lower.startswith(_INTERNAL):
+            yield name, value
+    for name, value in passed.items():
+        yield _RESTORED[name], value
+
+
+_INTERNAL: Final = b"x-tawara-"
+_RESTORED: Final = {
+    HeaderField.LENGTH.lower().encode(): b"content-length",
+    HeaderField.CODING.lower().encode(): b"transfer-encoding",
+    HeaderField.EXPECT.lower().encode(): b"expect",
+    HeaderField.CONNECTION.lower().encode(): b"connection",
+}

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Final
 
 from aiohttp import web
 
+from tawara.gateway import responses
+from tawara.gateway.acceleration import needs_script
 from tawara.gateway.body_sender import send_body
+from tawara.gateway.nginx_protocol import GatewayStep
+from tawara.gateway.reading import ReadResponse
 from tawara.gateway.s3.bodies import ReceivedBody, read_document
 from tawara.gateway.s3.buckets import XML
 from tawara.gateway.s3.context import STANDARD, S3Context, S3Request, class_name, class_named
@@ -41,9 +45,13 @@ from tawara.wire.s3.results import DeletionResult, render_deletions
 from tawara.wire.s3.xml_in import LONGEST, KeyDeletion, parse_deletions
 from tawara.wire.s3.xml_out import quoted
 
+_STORING: Final = 64
+"""Received bodies that are stored at the same time; each copy of one takes memory for a piece."""
 _LOOKUPS: Final = 20
 """Most look-ups of a key for one GET while the key is overwritten repeatedly."""
 _NUMBER: Final = re.compile(r"[0-9]{1,5}", re.ASCII)
+_JUDGED: Final = ("if-", "range")
+"""Beginnings of the names of fields that nginx would judge itself."""
 _NOT_KEPT: Final = ("x-amz-tagging", "x-amz-website-redirect-location")
 _NOT_KEPT_PREFIXES: Final = ("x-amz-server-side-encryption", "x-amz-object-lock-", "x-amz-grant-")
 
@@ -55,6 +63,9 @@ class ObjectHandlers:
         self._context = context
         self._receiving = 0
         """Number of bodies under way."""
+        self._storing = asyncio.Semaphore(_STORING)
+        self.streamed = 0
+        """Bytes of objects that were sent by Python."""
 
     # --- reading ------------------------------------------------------------------------------------------------------
 
@@ -137,11 +148,32 @@ class ObjectHandlers:
         if not span.length:
             return Reply(status, fields)
         devids = await self._context.locator.devices(stored)
+        if self._context.gateway.front is not None and request.step is not GatewayStep.STREAM:
+            answer = ReadResponse(status, _named(request.fields | fields), span, partial=part is not None)
+            return await self._send_by_nginx(request, answer, stored, devids)
         urls = self._context.locator.urls(stored, devids)
         limits = self._context.limits
         pieces = read_somewhere(self._context.nodes, urls, span, stored.length, timeout=limits.node_answer)
         fields = request.fields | fields | {"content-length": str(span.length)}
-        return await send_body(request.http, status, fields, pieces, timeout=limits.stalled_body)
+        return await send_body(
+            request.http, status, fields, pieces, timeout=limits.stalled_body, count=self._count_streamed
+        )
+
+    def _count_streamed(self, length: int) -> None:
+        self.streamed += length
+
+    async def _send_by_nginx(
+        self, request: S3Request, answer: ReadResponse, stored: StoredFile, devids: Sequence[int]
+    ) -> Reply:
+        """Return the reply by which nginx sends the object, or asks again if it cannot. Raises NoSource."""
+        features = self._context.gateway.features
+        judged_by_nginx = answer.partial or any(name.startswith(_JUDGED) for name in request.head.fields.names())
+        if judged_by_nginx and not features.clears_fields:
+            return responses.STREAMED_BY_PYTHON
+        if needs_script(answer.headers) and not features.scripts:
+            return responses.STREAMED_BY_PYTHON
+        cluster = self._context.view.current
+        return responses.to_nginx(answer, await self._context.replicas.of(cluster, stored, devids))
 
     # --- storing ------------------------------------------------------------------------------------------------------
 
@@ -176,13 +208,17 @@ class ObjectHandlers:
         return Reply(200, fields)
 
     async def receive(self, wanted: WriteRequest, body: ReceivedBody) -> str:
-        """Store the body of a request; return the entity tag. Raises S3Fault, and as FileWriter."""
+        """Store the body of a request; return the entity tag. Raises S3Fault, and as ReceivedBody.store."""
         await self._context.writer.check(wanted)
+        if not body.arrives:
+            async with self._storing:
+                result = await body.store(self._context, wanted)
+            return plain_etag(result.fid, result.length, body.computed_md5 or md5_of(result.checksum))
         if self._receiving >= self._context.limits.s3_uploads:
             raise S3Fault(FaultCode.SLOW_DOWN)
         self._receiving += 1
         try:
-            result = await self._context.writer.store_stream(wanted, body.pieces(), body.length)
+            result = await body.store(self._context, wanted)
         finally:
             self._receiving -= 1
         return plain_etag(result.fid, result.length, body.computed_md5 or md5_of(result.checksum))
@@ -221,6 +257,14 @@ class ObjectHandlers:
     async def _delete(self, domain: Domain, deletion: KeyDeletion) -> None:
         with suppress(UnknownKey):
             await self._context.store.delete(domain, deletion.key, partial(_check_delete, deletion.etag))
+
+
+def _named(fields: Mapping[str, str]) -> dict[str, str]:
+    """Return header fields with the names that the fields for nginx are made of."""
+    return {_SENT_AS.get(name, name): value for name, value in fields.items()}
+
+
+_SENT_AS: Final = {"etag": "ETag", "content-type": "Content-Type", "last-modified": "Last-Modified"}
 
 
 def validators(stored: StoredFile) -> dict[str, str]:
