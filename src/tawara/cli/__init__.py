@@ -41,6 +41,8 @@ _COMMANDS: Final = (
     (_FILES, "cp", "tawara.cli.cp:cp", "Copy stored files"),
     (_FILES, "ls", "tawara.cli.ls:ls", "List domains, or the keys of one"),
     (_FILES, "rm", "tawara.cli.rm:rm", "Delete files"),
+    (_FILES, "mount", "tawara.cli.mount:mount", "Mount a domain as a directory"),
+    (_FILES, "umount", "tawara.cli.mount:umount", "Unmount a directory, once its files are stored"),
     (_FILES, "info", "tawara.cli.info:info", "Show a file and where its replicas are"),
     (_FILES, "explain", "tawara.cli.explain:explain", "Explain where a file is, and its pending work"),
     (_CLUSTER, "status", "tawara.cli.status:status", "Show trackers, hosts, devices, and what is wrong"),

@@ -32,6 +32,8 @@ from tawara import cli
             "key show",
             "key revoke",
             "key reseal",
+            "mount",
+            "umount",
         ),
         *("device drain", "fsck start", "fsck status", "rebalance", "rebalance pause", "scrub status", "scrub log"),
     ],
