@@ -50,7 +50,10 @@ async def page(
         entries = len(files) + len(prefixes)
         for row in rows:
             last = bytes(row[0])
-            if (passed is not None and last.startswith(passed)) or is_reserved(last):
+            if passed is not None and last.startswith(passed):
+                continue
+            if is_reserved(last):
+                passed = RESERVED  # keys that are no UTF-8 may follow
                 continue
             if len(files) + len(prefixes) == limit:
                 return ListingPage(tuple(files), tuple(prefixes), truncated=True)
@@ -93,7 +96,7 @@ async def _read(
 
 
 def _bounds(prefix: bytes, last: bytes | None, passed: bytes | None) -> list[tuple[str, bytes]] | None:
-    """Return one lower and one upper bound of the keys to read, as comparisons; None if there can be no such key."""
+    """Return a lower bound, and an upper one if there is any, of the keys to read, as comparisons; None if there can be no such key."""
     first = (">=", prefix)
     if passed is not None:
         least = successor(passed)
@@ -103,7 +106,8 @@ def _bounds(prefix: bytes, last: bytes | None, passed: bytes | None) -> list[tup
     elif last is not None and last >= prefix:
         first = (">", last)
     end = successor(prefix)
-    end = RESERVED if end is None else min(end, RESERVED)
+    if end is None:
+        return [first]
     return None if first[1] >= end else [first, ("<", end)]
 
 

@@ -1,7 +1,7 @@
 """Keys that the store reserves for contents that are no files of users: parts of uploads, superseded versions.
 
-They begin with the last code point, U+10FFFF, so that they sort after every other key of valid UTF-8, and one upper
-bound leaves them out of a listing.
+They begin with the last code point, U+10FFFF, so that they sort after every other key of valid UTF-8, and a listing
+passes over all of them at once.
 """
 
 from __future__ import annotations
