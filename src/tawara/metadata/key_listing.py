@@ -96,7 +96,7 @@ async def _read(
 
 
 def _bounds(prefix: bytes, last: bytes | None, passed: bytes | None) -> list[tuple[str, bytes]] | None:
-    """Return a lower bound, and an upper one if there is any, of the keys to read, as comparisons; None if there can be no such key."""
+    """Return the bounds of the keys to read, as comparisons: one or two. None if there can be no such key."""
     first = (">=", prefix)
     if passed is not None:
         least = successor(passed)
