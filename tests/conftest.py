@@ -13,7 +13,7 @@ import structlog
 from hypothesis import settings
 
 # `make test` tries more examples of each property than `make check`.
-settings.register_profile("any machine", deadline=None, max_examples=int(os.environ.get("TAWARA_TEST_EXAMPLES", "50")))
+settings.register_profile("any machine", deadline=None, max_examples=int(os.environ.get("TAWARA_TEST_EXAMPLES", "30")))
 settings.load_profile("any machine")
 structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.__stderr__))
 

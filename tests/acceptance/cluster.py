@@ -31,6 +31,7 @@ from tawara.nodes.client import NodeClient
 from tawara.tracker.server import TrackerServer
 from tawara.workers.monitor import Monitor
 from tawara.workers.service import Workers, WorkersOptions
+from tests.contract.empty_database import sqlite_with_tables
 
 DOMAIN = "d"
 
@@ -98,10 +99,17 @@ class Cluster:
 
 @asynccontextmanager
 async def cluster(
-    directory: Path, *, hosts: int = 2, devices: int = 2, trackers: int = 1, workers: bool = False
+    directory: Path,
+    *,
+    hosts: int = 2,
+    devices: int = 2,
+    trackers: int = 1,
+    workers: bool = False,
+    disk_health: bool = False,
 ) -> AsyncIterator[Cluster]:
-    """Start a store below `directory`; everything is stopped at the end."""
+    """Start a store below `directory`; everything is stopped at the end. With `disk_health` the nodes run smartctl."""
     async with AsyncExitStack() as stack:
+        (directory / "tawara.db").write_bytes(await asyncio.to_thread(sqlite_with_tables))
         metadata = SqliteMetadata.open(directory / "tawara.db")
         stack.push_async_callback(metadata.close)
         view = ClusterView(metadata)
@@ -113,7 +121,7 @@ async def cluster(
             for devid in _devids(number, devices):
                 (docroot / f"dev{devid}").mkdir(parents=True)
             ip = f"127.0.0.{number}"
-            node = StorageNode(docroot, http=(ip, 0), side_channel=(ip, side_port))
+            node = StorageNode(docroot, http=(ip, 0), side_channel=(ip, side_port), disk_health=disk_health)
             await node.start()
             stack.push_async_callback(node.stop)
             side_port = node.side_address[1]
@@ -136,7 +144,9 @@ async def cluster(
 
 
 @contextmanager
-def run(directory: Path, *, hosts: int = 2, devices: int = 2, workers: bool = False) -> Iterator[Cluster]:
+def run(
+    directory: Path, *, hosts: int = 2, devices: int = 2, workers: bool = False, disk_health: bool = False
+) -> Iterator[Cluster]:
     """The same in a thread with its own event loop, for blocking tests. Only addresses and paths may be used."""
     ready = threading.Event()
     outcome: list[Cluster | BaseException] = []
@@ -145,7 +155,9 @@ def run(directory: Path, *, hosts: int = 2, devices: int = 2, workers: bool = Fa
 
     async def live() -> None:
         try:
-            async with cluster(directory, hosts=hosts, devices=devices, workers=workers) as store:
+            async with cluster(
+                directory, hosts=hosts, devices=devices, workers=workers, disk_health=disk_health
+            ) as store:
                 outcome.append(store)
                 ready.set()
                 await ended.wait()

@@ -221,7 +221,11 @@ async def store_fixture(
         for devid in range(hosts + 1, hosts + own_devices) if number == 1 else ():
             (directory / "disks 1" / f"dev{devid}").mkdir()
         node = StorageNode(
-            directory / f"disks {number}", http=(f"127.0.0.{number}", 0), side_channel=None, signatures=check
+            directory / f"disks {number}",
+            http=(f"127.0.0.{number}", 0),
+            side_channel=None,
+            signatures=check,
+            disk_health=False,
         )
         await node.start()
         nodes.append(node)

@@ -41,7 +41,13 @@ async def running(
         (root / device).mkdir(exist_ok=True)
     loopback = ("127.0.0.1", 0)
     node = StorageNode(
-        root, http=loopback, side_channel=loopback, limits=limits or Limits(), fast_path=fast_path, immutable=immutable
+        root,
+        http=loopback,
+        side_channel=loopback,
+        limits=limits or Limits(),
+        fast_path=fast_path,
+        immutable=immutable,
+        disk_health=False,
     )
     await node.start()
     try:

@@ -214,7 +214,7 @@ def test_a_failing_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: S
     monkeypatch.setattr(disk_health, "_disks_of", lambda place: ["sdb" if place.name == "dev3" else "sda"])
     monkeypatch.setattr(usage, "PERIOD", 0.5)
     (tmp_path / "store").mkdir()
-    with run(tmp_path / "store", workers=True) as store:
+    with run(tmp_path / "store", workers=True, disk_health=True) as store:
         monkeypatch.setenv("TAWARA_TRACKERS", store.trackers)
         words = "The disk of dev3 on h2 is failing: Reallocated Sector Ct is at 5, below its threshold of 10."
         said.finally_("status", code=1, has=words)

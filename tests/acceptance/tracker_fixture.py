@@ -94,7 +94,7 @@ async def store_fixture(
         (directory / "tawara.db").write_bytes(await asyncio.to_thread(sqlite_with_tables))
     for device in ("dev1", "dev2"):
         (directory / "disks" / device).mkdir(parents=True)
-    node = StorageNode(directory / "disks", http=("127.0.0.1", 0), side_channel=("127.0.0.1", 0))
+    node = StorageNode(directory / "disks", http=("127.0.0.1", 0), side_channel=("127.0.0.1", 0), disk_health=False)
     await node.start()
     metadata = await open_metadata(url or f"sqlite://{directory}/tawara.db")
     view = ClusterView(metadata)

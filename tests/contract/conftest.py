@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 from tawara.metadata.contract import Metadata, Transaction
 from tawara.metadata.open import open_metadata
 from tawara.metadata.server import ServerLimits
-from tests.contract.empty_database import empty_database
+from tests.contract.empty_database import empty_database, sqlite_with_tables
 from tests.contract.mogilefs_database import FURNITURE, LATIN1_OPTION
 from tests.contract.servers import Server, running_servers
 from tests.mogilefsd import databases
@@ -51,6 +52,7 @@ def _reused(servers: Callable[[str], Server]) -> Callable[[str], str]:
 async def url(engine: str, _reused: Callable[[str], str], tmp_path: Path) -> str:
     """The URL of a database with the schema and no rows."""
     if engine == "sqlite":
+        (tmp_path / "tawara.db").write_bytes(await asyncio.to_thread(sqlite_with_tables))
         return f"sqlite://{tmp_path}/tawara.db"
     url = _reused(engine)
     metadata = await open_metadata(url)

@@ -187,6 +187,7 @@ async def test_a_cancelled_lock_is_free(old_url: str) -> None:
                 assert held
 
 
+@pytest.mark.slow
 async def test_mutual_exclusion(old_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of two mogilefsds and two processes of Tawara, only one works on a fid at a time."""
     monkeypatch.setattr("tawara.metadata.sqlite.BUSY_SECONDS", TIMEOUT)

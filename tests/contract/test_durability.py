@@ -211,6 +211,7 @@ async def test_a_lock_that_is_never_released(metadata: Metadata, url: str) -> No
         await impatient.close()
 
 
+@pytest.mark.slow
 def test_concurrent_openers_share_a_new_file(tmp_path: Path) -> None:
     """Several processes that open a SQLite database that does not exist yet all succeed, and share one."""
     path = tmp_path / "new.db"

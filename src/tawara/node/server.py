@@ -67,6 +67,7 @@ class StorageNode:
         fast_path: bool = True,
         immutable: bool = True,
         signatures: SignatureCheck | None = None,
+        disk_health: bool = True,
     ) -> None:
         """Listen on the host and port of `http`, and on those of `side_channel`; port 0 means any free one.
 
@@ -75,7 +76,7 @@ class StorageNode:
 
         `reuse_port` lets several processes share the ports (SO_REUSEPORT). Without `fast_path` plain requests go to
         the complete HTTP server, too, for tests. Without `immutable` a PUT replaces a fid's content without being
-        told to. `signatures` checks the requests that must be signed.
+        told to. `signatures` checks the requests that must be signed. Without `disk_health` no smartctl is run.
         """
         self.devices = Devices(docroot, immutable=immutable)
         self._wanted_http, self._wanted_side, self._signatures = http, side_channel, signatures
@@ -85,7 +86,7 @@ class StorageNode:
         self._side: SideChannel | None = None
         self._http_listener: TcpListener | None = None
         self._side_listener: TcpListener | None = None
-        self._health = DiskHealthWatch(self.devices, self._pools)
+        self._health = DiskHealthWatch(self.devices, self._pools) if disk_health else None
         self._maintenance = Background("upkeep of devices")
         self._rounds = DeviceRounds(self.devices, self._pools, self._maintain, timeout=_TIMEOUT)
         self._sweep = True
@@ -144,7 +145,8 @@ class StorageNode:
             if listener is not None:
                 listener.open()
         self._maintenance.start(self._maintain_devices())
-        self._health.start()
+        if self._health is not None:
+            self._health.start()
 
     def drain(self) -> None:
         """Close each HTTP connection after its next reply, so that clients connect to another node or a successor."""
@@ -157,7 +159,9 @@ class StorageNode:
             if listener is not None:
                 await listener.close()
         await self._maintenance.stop()
-        ends = [self._health.stop(), self._rounds.stop()]  # all at once, for a disk that hangs keeps each of them
+        ends = [self._rounds.stop()]  # all at once, for a disk that hangs keeps each of them
+        if self._health is not None:
+            ends.append(self._health.stop())
         if self._side is not None:
             ends.append(self._side.close())
         if self._http is not None:

@@ -99,7 +99,7 @@ async def test_processes_share_the_connections() -> None:
     async def busy(name: str, pool: Pool[Connection]) -> None:
         while min(done.values()) < 20:
             await pool.use(work)
-            server.now += 0.01
+            server.now += 0.05
             done[name] += 1
 
     first = [asyncio.create_task(busy("one", one)) for _ in range(20)]

@@ -29,6 +29,7 @@ def run(program: Path, *words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-I", "-S", str(program), *words], capture_output=True, text=True)
 
 
+@pytest.mark.slow
 def test_it_runs_with_only_its_package(program: Path) -> None:
     """Help and errors of `tawara vm` need no other library."""
     done = run(program, "vm", "list", "--help")

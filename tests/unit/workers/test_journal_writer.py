@@ -104,6 +104,7 @@ async def test_an_idle_store_is_not_written(tmp_path: Path) -> None:
         assert {path: path.stat().st_mtime_ns for path in names.rglob("*")} == before
 
 
+@pytest.mark.slow
 async def test_it_needs_few_files(tmp_path: Path) -> None:
     """Many changes make segments, compactions replace them, and the journal is complete at any time."""
     async with workers_fixture(tmp_path, {"h1": [1]}) as fixture:

@@ -20,6 +20,7 @@ from tawara.model.files import NewFile
 from tawara.node.server import StorageNode
 from tawara.nodes.client import NodeClient
 from tawara.workers.monitor import Monitor
+from tests.contract.empty_database import sqlite_with_tables
 
 DOMAIN = "files"
 Proxy = Callable[[str, tuple[str, int]], Awaitable[int]]
@@ -106,6 +107,7 @@ async def workers_fixture(
     All hosts have their own port of 127.0.0.1 and, since they must differ in the database, their own address of 127/8.
     """
     async with AsyncExitStack() as stack:
+        (directory / "tawara.db").write_bytes(await asyncio.to_thread(sqlite_with_tables))
         metadata = SqliteMetadata.open(directory / "tawara.db")
         stack.push_async_callback(metadata.close)
         nodes = await stack.enter_async_context(NodeClient())
@@ -115,7 +117,7 @@ async def workers_fixture(
             ip = f"127.0.0.{number}"
             for devid in devids:
                 (directory / host / f"dev{devid}").mkdir(parents=True)
-            storage[host] = StorageNode(directory / host, http=(ip, 0), side_channel=None)
+            storage[host] = StorageNode(directory / host, http=(ip, 0), side_channel=None, disk_health=False)
             await storage[host].start()
             stack.push_async_callback(storage[host].stop)
             port = await proxy(host, storage[host].http_address) if proxy else storage[host].http_address[1]
