@@ -70,6 +70,7 @@ async def test_a_storage_node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, f
         try:
             await answered(node)
             await node._rounds.round()
+            assert node._health is not None
             await node._health._check_devices()
         finally:
             await node.stop()
