@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
+import http.client
+import socket
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
+from xml.etree import ElementTree
 
 import pytest
 from botocore.exceptions import ClientError
 
+from tawara.metadata import files, multipart
+from tawara.model.errors import NodeUnreachable
+from tawara.wire.s3.xml_out import DECLARATION
 from tests.acceptance.s3_fixture import REGION, S3Fixture, s3_fixture
 
 MIB = 1024 * 1024
@@ -315,3 +326,96 @@ def test_an_empty_object(plain: Any, bucket: str) -> None:
     upload.add(1, b"")
     assert upload.complete()["ETag"] == etag_of(b"")
     assert plain.get_object(Bucket=bucket, Key="k")["Body"].read() == b""
+
+
+def test_completions_at_once(s3: S3Fixture, plain: Any, bucket: str) -> None:
+    """T10: clients that complete an upload at once all get the same answer, and one object is made."""
+    upload = Parts(plain, bucket)
+    upload.add(1, b"x" * PART)
+    upload.add(2, b"y")
+    with ThreadPoolExecutor(6) as threads:
+        answers = [each.result() for each in [threads.submit(upload.complete) for _ in range(6)]]
+    assert {each["ETag"] for each in answers} == {etag_of(b"x" * PART, b"y")}
+    assert len(plain.list_objects_v2(Bucket=bucket)["Contents"]) == 1
+    made = [
+        each
+        for each in s3.run(s3.store.metadata.read(files.list_fids, 0, 500))
+        if each.etag == answers[0]["ETag"].strip('"') and each.key == b"k"
+    ]
+    assert len(made) == 1
+
+
+@contextmanager
+def slow_completions(s3: S3Fixture, released: threading.Event, error: Exception | None = None) -> Iterator[None]:
+    """Let the listener join parts only when `released` is set, and fail then if there is an `error`."""
+    dispatcher = s3.server._dispatcher
+    assert dispatcher is not None
+    completions = dispatcher._completions
+    assembler = completions._context.assembler
+    patience, assemble = completions._patience, assembler.assemble
+
+    async def wait(*arguments: Any) -> Any:
+        while not released.is_set():
+            await asyncio.sleep(0.01)
+        if error is not None:
+            raise error
+        return await assemble(*arguments)
+
+    completions._patience = 0.05
+    assembler.assemble = wait  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        completions._patience = patience
+        assembler.assemble = assemble  # type: ignore[method-assign]
+
+
+def test_a_slow_completion(s3: S3Fixture, plain: Any, bucket: str) -> None:
+    """M3: a completion that takes long is answered with 200 and blanks, and then with the result."""
+    upload = Parts(plain, bucket)
+    upload.add(1, b"hello")
+    url = urlsplit(plain.generate_presigned_url("complete_multipart_upload", Params=upload.named))
+    etag = upload.listed[0]["ETag"]
+    body = (
+        f"<CompleteMultipartUpload><Part><PartNumber>1</PartNumber><ETag>{etag}</ETag></Part></CompleteMultipartUpload>"
+    )
+    released = threading.Event()
+    with slow_completions(s3, released), closing(http.client.HTTPConnection(url.netloc, timeout=30)) as connection:
+        connection.request("POST", f"{url.path}?{url.query}", body)
+        response = connection.getresponse()
+        declaration = response.read(len(DECLARATION))
+        assert (response.status, declaration, response.read(3)) == (200, DECLARATION.encode(), b"   ")
+        released.set()
+        rest = response.read()
+    result = ElementTree.fromstring(declaration + rest)
+    assert result.findtext("{*}ETag") == etag_of(b"hello")
+    assert upload.complete()["ETag"] == etag_of(b"hello")
+
+
+def test_a_slow_completion_that_fails(s3: S3Fixture, plain: Any, bucket: str) -> None:
+    """M3: an error after the 200 is in the body, where SDKs find it; the upload can be completed again."""
+    upload = Parts(plain, bucket)
+    upload.add(1, b"hello")
+    released = threading.Event()
+    with slow_completions(s3, released, NodeUnreachable("no node")):
+        timer = threading.Timer(0.5, released.set)
+        timer.start()
+        assert upload.refused()[0] == "ServiceUnavailable"
+        timer.join()
+    assert upload.complete()["ETag"] == etag_of(b"hello")
+
+
+def test_a_part_that_arrives_after_the_abort(s3: S3Fixture, plain: Any, bucket: str) -> None:
+    """A part whose upload was aborted while its body arrived is refused, and leaves nothing."""
+    upload = Parts(plain, bucket)
+    url = urlsplit(plain.generate_presigned_url("upload_part", Params={**upload.named, "PartNumber": 1}))
+    with closing(socket.create_connection(s3.server.address, 30)) as late:
+        head = f"PUT {url.path}?{url.query} HTTP/1.1\r\nHost: {url.netloc}\r\nContent-Length: 5\r\n"
+        late.sendall(f"{head}Expect: 100-continue\r\n\r\n".encode())
+        assert late.recv(100).startswith(b"HTTP/1.1 100")
+        plain.abort_multipart_upload(**upload.named)
+        late.sendall(b"hello")
+        assert late.recv(100).startswith(b"HTTP/1.1 404")
+    dmid = s3.store.view.current.domains[bucket].dmid
+    upload_id = upload.named["UploadId"]
+    assert s3.run(s3.store.metadata.read(multipart.list_parts, dmid, upload_id, None, 10)) == []

@@ -219,7 +219,9 @@ async def delete_class(tx: Transaction, domain: str, name: str) -> None:
     row = await tx.row("SELECT classid FROM class WHERE dmid = ? AND classname = ?", dmid, name)
     if row is None:
         raise errors.ClassNotFound
-    if await tx.row("SELECT 1 FROM file WHERE dmid = ? AND classid = ? LIMIT 1", dmid, row[0]) is not None:
+    condition, values = visible(tx.dialect, "dkey")
+    stored = f"SELECT 1 FROM file WHERE dmid = ? AND classid = ? AND {condition} LIMIT 1"
+    if await tx.row(stored, dmid, row[0], *values) is not None:
         raise errors.ClassHasFiles
     await tx.run("DELETE FROM class WHERE dmid = ? AND classid = ?", dmid, row[0])
 

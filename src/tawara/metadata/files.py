@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from tawara.metadata import file_rows, journal_outbox, queues, replicas, traces, uploads
 from tawara.metadata.contract import QueryCall, Result, Transaction, batched, one_statement
 from tawara.metadata.dialect import marks, rounded
+from tawara.metadata.visibility import visible
 from tawara.model.cluster import Checksum
 from tawara.model.errors import (
     Dup,
@@ -128,11 +129,15 @@ def parse_devids(text: str | None) -> tuple[int, ...]:
 
 def _key_range(tx: Transaction, dmid: int, prefix: bytes, after: bytes | None) -> tuple[str, list[object]]:
     conditions, values = tx.dialect.key_range("f.dkey", prefix, after)
-    return " AND ".join(("f.dmid = ?", *conditions)), [dmid, *values]
+    hidden, bounds = visible(tx.dialect, "f.dkey")
+    return " AND ".join(("f.dmid = ?", *conditions, hidden)), [dmid, *values, *bounds]
 
 
 async def list_keys(tx: Transaction, dmid: int, prefix: bytes, after: bytes | None, limit: int) -> list[bytes]:
-    """Return at most `limit` keys that begin with `prefix` and are greater than `after`, in byte order."""
+    """Return at most `limit` keys that begin with `prefix` and are greater than `after`, in byte order.
+
+    Reserved keys are left out.
+    """
     where, values = _key_range(tx, dmid, prefix, after)
     column = tx.dialect.key_column("f.dkey")
     rows = await tx.rows(
@@ -155,12 +160,12 @@ async def list_files(tx: Transaction, dmid: int, prefix: bytes, after: bytes | N
 
 
 async def list_fids(tx: Transaction, after: int, count: int) -> list[StoredFile]:
-    """Return the next `count` files with a fid greater than `after`, in order of fid."""
+    """Return the next `count` files with a fid greater than `after`, in order of fid, without parts of uploads."""
+    condition, values = visible(tx.dialect, "dkey")
     rows = await tx.rows(
         f"{file_rows.select(tx.dialect)} WHERE f.fid IN (SELECT s.fid FROM (SELECT fid FROM file WHERE fid > ?"
-        " ORDER BY fid LIMIT ?) s) ORDER BY f.fid",
-        after,
-        count,
+        f" AND {condition} ORDER BY fid LIMIT ?) s) ORDER BY f.fid",
+        *(after, *values, count),
     )
     return file_rows.files_of(rows)
 

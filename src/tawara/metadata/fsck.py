@@ -14,6 +14,7 @@ from tawara.metadata.contract import Row, Transaction
 from tawara.metadata.deferrals import BlockedOn
 from tawara.metadata.dialect import marks
 from tawara.metadata.runs import number
+from tawara.metadata.visibility import visible
 from tawara.model.explanation import Failure
 from tawara.model.files import QueuedTask, StoredFile, TaskType
 from tawara.model.focus import Focus
@@ -124,14 +125,19 @@ async def inject(tx: Transaction, *, now: int) -> bool:
 
 
 async def next_fids(tx: Transaction, focus: Focus, after: int, end: int, limit: int) -> tuple[list[int], int]:
-    """Return the next fids in `focus`, at most `limit`, and the fid up to which the search was complete."""
+    """Return the next fids in `focus`, at most `limit`, and the fid up to which the search was complete.
+
+    Parts of uploads are left out.
+    """
     select = "SELECT f.fid FROM file f WHERE f.fid > ? AND f.fid <= ?"
-    upto, conditions, values = end, list[str](), list[object]()
+    condition, values = visible(tx.dialect, "f.dkey")
+    upto, conditions = end, [condition]
     if focus.confines:
         # Bounds the work of one tick, however few of the files match.
         row = await tx.row(f"{select} ORDER BY f.fid LIMIT 1 OFFSET {WINDOW - 1}", after, end)
         upto = row[0] if row else end
-        conditions, values = _confine(tx, focus)
+        confining, more = _confine(tx, focus)
+        conditions, values = [*conditions, *confining], [*values, *more]
     where = "".join(f" AND {condition}" for condition in conditions)
     rows = await tx.rows(f"{select}{where} ORDER BY f.fid LIMIT ?", after, upto, *values, limit)
     fids = [row[0] for row in rows]

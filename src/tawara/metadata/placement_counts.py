@@ -16,6 +16,7 @@ from typing import TypeAlias, cast
 from tawara.metadata import cluster
 from tawara.metadata.contract import Transaction
 from tawara.metadata.dialect import marks, rounded
+from tawara.metadata.visibility import visible
 from tawara.model.placement_counts import CountedRange, JudgedView, PlacementCounts, dumped, loaded
 from tawara.model.placement_groups import PlacementGroup
 from tawara.model.safety import Safety
@@ -45,12 +46,17 @@ Placed: TypeAlias = tuple[int, int, int, "str | bytes | None", "int | None"]
 
 
 async def files_from(tx: Transaction, after: int, up_to: int | None = None, limit: int = SLICE) -> list[Placed]:
-    """Return the next `limit` files with a fid greater than `after`, up to `up_to` inclusive unless that is None."""
+    """Return the next `limit` files with a fid greater than `after`, up to `up_to` inclusive unless that is None.
+
+    Parts of uploads are left out.
+    """
     bound, values = ("", ()) if up_to is None else (" AND f.fid <= ?", (up_to,))
     on = f"(SELECT {tx.dialect.joined('o.devid')} FROM file_on o WHERE o.fid = f.fid)"
+    condition, hidden = visible(tx.dialect, "f.dkey")
     rows = await tx.rows(
-        f"SELECT f.fid, f.dmid, f.classid, {on}, f.length FROM file f WHERE f.fid > ?{bound} ORDER BY f.fid LIMIT ?",
-        *(after, *values, limit),
+        f"SELECT f.fid, f.dmid, f.classid, {on}, f.length FROM file f WHERE f.fid > ?{bound} AND {condition}"
+        " ORDER BY f.fid LIMIT ?",
+        *(after, *values, *hidden, limit),
     )
     return cast("list[Placed]", rows)
 
@@ -101,11 +107,12 @@ async def touched(
     row = await tx.row(f"SELECT COUNT(*) FROM (SELECT fid {on} LIMIT ?) s", *values, limit + 1)
     if row is not None and row[0] > limit:
         return None
+    condition, hidden = visible(tx.dialect, "f.dkey")
     rows = await tx.rows(
         f"SELECT f.fid, f.dmid, f.classid, f.length,"
         f" (SELECT {tx.dialect.joined('o.devid')} FROM file_on o WHERE o.fid = f.fid)"
-        f" FROM (SELECT DISTINCT fid {on}) s JOIN file f ON f.fid = s.fid",
-        *values,
+        f" FROM (SELECT DISTINCT fid {on}) s JOIN file f ON f.fid = s.fid WHERE {condition}",
+        *(*values, *hidden),
     )
     return [(row[0], PlacementGroup(row[1], row[2], _devids(row[4]), 1, int(row[3] or 0))) for row in rows]
 

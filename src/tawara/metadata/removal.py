@@ -5,10 +5,15 @@ Each function is one transaction. Counts are capped at `model.removal.MOST`, so 
 
 from __future__ import annotations
 
+from typing import Final
+
 from tawara.metadata.contract import Transaction
+from tawara.metadata.visibility import visible
 from tawara.model import errors
 from tawara.model.cluster import DEFAULT_CLASS, DeviceState
 from tawara.model.removal import MOST, ClassFacts, DeviceFacts, DomainFacts, HostFacts, of_device
+
+_MULTIPART: Final = ("tawara_multipart", "state IN ('open', 'joining') AND dmid = ?")
 
 
 async def _count(tx: Transaction, table: str, condition: str, *values: object) -> int:
@@ -29,11 +34,12 @@ async def domain(tx: Transaction, name: str) -> DomainFacts:
     dmid = await _dmid(tx, name)
     classes = await tx.rows("SELECT classname FROM class WHERE dmid = ? AND classid <> 0 ORDER BY classname", dmid)
     column = tx.dialect.key_column("dkey")
-    example = await tx.row(f"SELECT {column} FROM file WHERE dmid = ? LIMIT 1", dmid)
+    condition, values = visible(tx.dialect, "dkey")
+    example = await tx.row(f"SELECT {column} FROM file WHERE dmid = ? AND {condition} LIMIT 1", dmid, *values)
     return DomainFacts(
         name,
-        await _count(tx, "file", "dmid = ?", dmid),
-        await _count(tx, "tempfile", "dmid = ?", dmid),
+        await _count(tx, "file", f"dmid = ? AND {condition}", dmid, *values),
+        await _count(tx, "tempfile", "dmid = ?", dmid) + await _count(tx, *_MULTIPART, dmid),
         tuple(row[0] for row in classes),
         bytes(example[0]) if example else None,
     )
@@ -46,11 +52,13 @@ async def storage_class(tx: Transaction, domain: str, name: str) -> ClassFacts:
     if row is None and name != DEFAULT_CLASS:
         raise errors.ClassNotFound
     classid = row[0] if row else 0
+    condition, values = visible(tx.dialect, "dkey")
     return ClassFacts(
         domain,
         name,
-        await _count(tx, "file", "dmid = ? AND classid = ?", dmid, classid),
-        await _count(tx, "tempfile", "dmid = ? AND classid = ?", dmid, classid),
+        await _count(tx, "file", f"dmid = ? AND classid = ? AND {condition}", dmid, classid, *values),
+        await _count(tx, "tempfile", "dmid = ? AND classid = ?", dmid, classid)
+        + await _count(tx, _MULTIPART[0], f"{_MULTIPART[1]} AND classid = ?", dmid, classid),
     )
 
 

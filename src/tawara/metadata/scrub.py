@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from tawara.metadata import queues, runs
 from tawara.metadata.contract import Row, Transaction
+from tawara.metadata.visibility import visible
 from tawara.model import amounts, scrub
 from tawara.model.files import TaskType
 from tawara.model.fsck import Code, needs_operator
@@ -61,8 +62,10 @@ async def _queue(tx: Transaction, at: ScrubRound, period: int, *, last: int, now
     at, number = scrub.take(at, period, last=last, now=now)
     if not number:
         return at
+    condition, values = visible(tx.dialect, "dkey")
     rows = await tx.rows(
-        "SELECT fid FROM file WHERE fid > ? AND fid <= ? ORDER BY fid LIMIT ?", at.position, at.end, number
+        f"SELECT fid FROM file WHERE fid > ? AND fid <= ? AND {condition} ORDER BY fid LIMIT ?",
+        *(at.position, at.end, *values, number),
     )
     fids = [row[0] for row in rows]
     await queues.enqueue_tasks(tx, TaskType.SCRUB, [(fid, None, "") for fid in fids], now=now)

@@ -19,6 +19,11 @@ SMALLEST_PART: Final = 5 * 1024 * 1024
 """Least length of each part but the last, in bytes."""
 LARGEST_PART: Final = 5 * 1024**3
 """Greatest length of a part, in bytes."""
+RESULT_KEPT: Final = 86_400
+"""Seconds for which the result of a completion is kept, for clients that lost the answer."""
+LAPSE: Final = "tawara_lapse_uploads"
+"""Setting: time without a new part after which an upload is aborted."""
+LAPSE_DEFAULT: Final = "7d"
 
 
 class UploadState(StrEnum):

@@ -10,6 +10,8 @@ from typing import Final
 
 RESERVED: Final = "\U0010ffff".encode()
 """The first reserved key. Keys of other clients that are no UTF-8 may sort after all reserved ones."""
+NOT_YOURS: Final = "Keys that begin with U+10FFFF are reserved"
+"""Text of the error for a reserved key."""
 PARTS: Final = RESERVED + b"p"
 """Prefix of the keys of parts."""
 _UPLOAD_ID: Final = 32

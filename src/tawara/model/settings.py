@@ -16,6 +16,7 @@ from tawara.model import amounts, errors
 from tawara.model.cluster import HashType
 from tawara.model.failing import DRAIN_FAILING
 from tawara.model.health_codes import MUTE_PREFIX, Mute
+from tawara.model.multipart import LAPSE, LAPSE_DEFAULT
 
 Reader = Callable[[str], str | None]
 """Converts a value to its stored form; None removes the setting. Raises InvalidFormat."""
@@ -129,6 +130,13 @@ SETTINGS: Final = (
     Setting("network_zones", _anything, "", "names, commas between", "network zones that replication tells apart"),
     Setting("zone_*", _networks, "", "networks, commas between", "the networks of the zone of that name"),
     Setting("tawara_scrub_period", _duration, "30d", "s, m, h, d, w", "time to read every byte again; 0: never"),
+    Setting(
+        LAPSE,
+        _duration,
+        LAPSE_DEFAULT,
+        "s, m, h, d, w",
+        "age of the last part at which an upload ends; 0: never",
+    ),
     Setting(DRAIN_FAILING, _switch, "0", "0 or 1", "drain devices whose disks are failing"),
     Setting("tawara_rate_replicate", _rate, "0", _PER_PROCESS, "how fast files are copied"),
     Setting("tawara_rate_rebalance", _rate, "0", _PER_PROCESS, "how fast files are moved and drained"),

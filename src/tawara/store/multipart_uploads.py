@@ -16,15 +16,13 @@ from tawara.metadata.wakeups import Wakeups
 from tawara.model.cluster import Domain, StorageClass
 from tawara.model.errors import NoSuchUpload, TawaraError
 from tawara.model.files import StoredFile
-from tawara.model.multipart import SMALLEST_PART, MultipartUpload, ObjectPart
+from tawara.model.multipart import RESULT_KEPT, SMALLEST_PART, MultipartUpload, ObjectPart
 from tawara.model.object_checksums import ChecksumAlgorithm, ChecksumType
 from tawara.model.reserved_keys import part_key
 from tawara.store.service import FileStore
 
 log = structlog.get_logger(__name__)
 
-RESULT_KEPT: Final = 86_400
-"""Seconds for which the result of a completion is kept, for clients that lost the answer."""
 _LEASE: Final = 60
 """Seconds for which a process holds an upload that it completes; renewed while that lasts."""
 _FIRST_ROUND: Final = 10.0

@@ -15,6 +15,7 @@ from tawara.metadata.wakeups import Wakeups
 from tawara.model import errors
 from tawara.model.cluster import Cluster, Domain, HashType
 from tawara.model.limits import KEY_BYTES
+from tawara.model.reserved_keys import NOT_YOURS, is_reserved
 from tawara.nodes.signing import RequestSigner
 from tawara.store.replica_locator import ReplicaLocator
 from tawara.store.service import FileStore
@@ -156,17 +157,21 @@ class TrackerRequest:
         return name
 
     def key(self, name: str = "key") -> bytes:
-        """Return a mandatory key. Raises NoKey."""
+        """Return a mandatory key. Raises NoKey; UnknownKey for a reserved one, which users cannot see."""
         key = self.args.get(name)
         if not key:
             raise errors.NoKey
+        if is_reserved(key):
+            raise errors.UnknownKey
         return key
 
     def new_key(self, name: str = "key") -> bytes:
-        """Return a key to be stored; empty if absent. Raises InvalidKey when it is too long."""
+        """Return a key to be stored; empty if absent. Raises InvalidKey when it is too long or reserved."""
         key = self.args.get(name, b"")
         if len(key) > KEY_BYTES:
             raise errors.InvalidKey(f"A key has at most {KEY_BYTES} bytes")
+        if is_reserved(key):
+            raise errors.InvalidKey(NOT_YOURS)
         return key
 
 

@@ -21,6 +21,7 @@ from urllib.parse import parse_qsl, quote_from_bytes, unquote_to_bytes
 
 from tawara.model.errors import InvalidKey, UsageError
 from tawara.model.limits import KEY_BYTES, NAME_BYTES
+from tawara.model.reserved_keys import NOT_YOURS, is_reserved
 
 _ORIGIN: Final = re.compile(r"https?://[^/?#]*", re.IGNORECASE)
 _SIMPLE: Final = re.compile(r"/([\w.-]{1,255})/([\w./-]+)", re.ASCII)
@@ -66,7 +67,7 @@ def parse_target(raw: str) -> Target:
     """Parse the target of a request line in origin or absolute form; non-ASCII bytes are surrogates or UTF-8.
 
     Raises UsageError if it is not a path, has a malformed escape or a NUL, or leads above the root; InvalidKey if the
-    key is too long.
+    key is too long or reserved.
     """
     if (simple := _SIMPLE.fullmatch(raw)) is not None and "/." not in raw and len(simple[2]) <= KEY_BYTES:
         return Target(simple[1], simple[2].encode())
@@ -83,6 +84,8 @@ def parse_target(raw: str) -> Target:
         raise UsageError("The address holds a NUL")
     if len(decoded) > KEY_BYTES:
         raise InvalidKey(f"A key has at most {KEY_BYTES} bytes")
+    if is_reserved(decoded):
+        raise InvalidKey(NOT_YOURS)
     return Target(name[: NAME_BYTES + 1], decoded, query)
 
 

@@ -34,6 +34,7 @@ from tawara.workers.replicate_files import ReplicateFiles
 from tawara.workers.retry_deferred import RetryDeferred
 from tawara.workers.runner import LEASE, Runner, Status, Worker
 from tawara.workers.scrub_files import ScrubFiles
+from tawara.workers.sweep_multipart import SweepMultipart
 from tawara.workers.throttle import Throttle
 from tawara.workers.update_placement_counts import MAX_AGE, MAX_AGE_WITH_MOGILEFSD, UpdatePlacementCounts
 from tawara.workers.wakeup_poller import WakeupPoller
@@ -145,6 +146,7 @@ class Workers:
         self._add(
             UpdatePlacementCounts(metadata, view, max_age=MAX_AGE_WITH_MOGILEFSD if self._locks else MAX_AGE), 1, None
         )
+        self._add(SweepMultipart(metadata, view, delete_wakeup=wakeups.delete), 1, None)
         self._add(DrainFailing(metadata, view, drain_wakeup=wakeups.drain), 1, None)
 
     def _add_locking(self, worker: Worker[Any], concurrency: int, wakeup: Wakeup | None) -> None:

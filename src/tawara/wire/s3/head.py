@@ -9,7 +9,7 @@ from typing import Final
 from urllib.parse import unquote_to_bytes
 
 from tawara.model.limits import KEY_BYTES
-from tawara.model.reserved_keys import is_reserved
+from tawara.model.reserved_keys import NOT_YOURS, is_reserved
 from tawara.wire.s3.faults import FaultCode, S3Fault, invalid_argument
 
 MOST_PARAMETERS: Final = 100
@@ -113,7 +113,7 @@ def check_key(key: bytes) -> None:
     if len(key) > KEY_BYTES:
         raise S3Fault(FaultCode.KEY_TOO_LONG, details=[("Size", len(key)), ("MaxSizeAllowed", KEY_BYTES)])
     if is_reserved(key):
-        raise invalid_argument("key", "", "Keys that begin with U+10FFFF are reserved")
+        raise invalid_argument("key", "", NOT_YOURS)
 
 
 def bucket_of_host(host: str | None, base_hosts: Sequence[str]) -> str | None:
