@@ -39,7 +39,7 @@ def redirect(answer: ReadResponse, replicas: Sequence[ReplicaLocation]) -> dict[
     if answer.partial:
         named[_RANGE] = f"bytes={span.start}-{span.start + span.length - 1}"
     scripted = False
-    if len(headers) > _USUAL:
+    if len(headers) - (modified is not None) - answer.partial > _WITHOUT_SLOT:
         named |= {_SLOTS[name.lower()]: value for name, value in headers.items() if name.lower() in _SLOTS}
         if further := _further(headers):
             scripted = True
@@ -88,5 +88,5 @@ _OWN: Final = frozenset(
     )
 )
 """Fields that have a place of their own, or that nginx makes itself."""
-_USUAL: Final = 5
+_WITHOUT_SLOT: Final = 5
 """Fields of every whole file: ETag, type, length, Accept-Ranges, nosniff."""

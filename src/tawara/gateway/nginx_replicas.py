@@ -38,9 +38,13 @@ class NginxReplicas:
         found: list[ReplicaLocation] = []
         local = self._local
         for devid in devids:
+            path = fids.path(devid, stored.fid)
+            if local is not None and local.cached_size(devid, path, cluster.identities) == stored.length:
+                found.append(ReplicaLocation(path, None))
+                local = None
+                continue
             if local is not None and await local.has(devid):
                 try:
-                    path = fids.path(devid, stored.fid)
                     if await self._is_whole(local, cluster, stored, devid, path):
                         found.append(ReplicaLocation(path, None))
                         local = None
@@ -52,7 +56,6 @@ class NginxReplicas:
                 place = urlsplit(url)
                 address = await _address(place.hostname or "", place.port or 80)
                 if address is not None:
-                    path = fids.path(devid, stored.fid)
                     signature = "" if self._signer is None else self._signer.field(NodeRight.READ, path)
                     found.append(ReplicaLocation(path, address, signature))
         return found

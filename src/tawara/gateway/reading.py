@@ -68,9 +68,8 @@ def entity_headers(stored: StoredFile) -> dict[str, str]:
 def decide(stored: StoredFile, conditions: Conditions, range_field: str | None, *, head: bool) -> ReadResponse:
     """Evaluate preconditions, then the range (RFC 9110, section 13.2.2); HEAD ignores ranges (section 14.2)."""
     headers = entity_headers(stored)
-    current = validators(stored)
     if conditions is not UNCONDITIONAL:
-        verdict = conditions.judge(current, reading=True)
+        verdict = conditions.judge(validators(stored), reading=True)
         if verdict is ConditionResult.NOT_MODIFIED:
             return ReadResponse(304, headers)
         if verdict is ConditionResult.FAILED:
@@ -85,7 +84,7 @@ def decide(stored: StoredFile, conditions: Conditions, range_field: str | None, 
         return ReadResponse(200, headers)
     if range_field is None:
         return ReadResponse(200, headers, ranges.Span(0, stored.length))
-    span = ranges.resolve(range_field if conditions.ranges_apply(current) else None, stored.length)
+    span = ranges.resolve(range_field if conditions.ranges_apply(validators(stored)) else None, stored.length)
     if span is ranges.NotPartial.UNSATISFIABLE:
         return ReadResponse(416, {"Content-Range": f"bytes */{stored.length}", "Accept-Ranges": "bytes"})
     if isinstance(span, ranges.Span):

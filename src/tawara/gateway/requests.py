@@ -53,6 +53,11 @@ class UnsupportedCoding(UsageError):
     http = 415
 
 
+_CONDITIONAL: Final = frozenset(
+    {b"if-match", b"if-none-match", b"if-modified-since", b"if-unmodified-since", b"if-range"}
+)
+
+
 class PlainFields:
     """The header fields of a plain request, with the methods of aiohttp's that the handlers use."""
 
@@ -74,7 +79,7 @@ class PlainFields:
     @property
     def conditional(self) -> bool:
         """Whether there is any conditional field."""
-        return any(name.startswith(b"if-") for name in self._fields)
+        return not _CONDITIONAL.isdisjoint(self._fields)
 
     def __contains__(self, name: str) -> bool:
         return _field_key(name) in self._fields

@@ -72,13 +72,15 @@ class FastPath:
         form: re.Pattern[bytes] = plain_request.NODE,
         idle: float | None = None,
         meter: RequestMeter | None = None,
+        names_server: bool = True,
     ) -> None:
         """`complete_server` makes the protocol that takes over a connection. `form`: that of plain requests.
 
         `idle`: seconds that a connection may wait for its next request; None: `limits.header_time`. `meter` counts the
-        requests.
+        requests. `names_server`: whether replies have Server and Date; nginx replaces both by its own.
         """
         self.meter = meter
+        self.names_server = names_server
         self.draining = False
         """Whether each connection is closed after its next reply."""
         self.handler, self.limits, self.complete_server, self.form = handler, limits, complete_server, form
@@ -379,7 +381,9 @@ class FastPathConnection(asyncio.Protocol):
         self._status = reply.status
         self._last = self._last or self._fast_path.draining
         length = reply.part.length if reply.part else len(reply.body)
-        fields = {"Server": SERVER, **reply.fields, "Date": http_date(int(time.time()))}
+        fields = dict(reply.fields)
+        if self._fast_path.names_server:
+            fields |= {"Server": SERVER, "Date": http_date(int(time.time()))}
         if reply.status not in (204, 304):
             fields["Content-Length"] = str(length)
         return plain_request.head(request, reply.status, fields.items(), keep=request.keep and not self._last)

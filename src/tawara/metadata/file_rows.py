@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cache
-from typing import Any, Final
+from typing import Final
 
 from tawara.metadata.contract import Dialect, Row, Transaction
 from tawara.metadata.dialect import marks
@@ -39,14 +39,13 @@ _COLUMNS: Final = {
     "devcount": "f.devcount",
     "stored_at": "t.stored_at",
     **{name: f"t.{name}" for name in OWN_COLUMNS},
-    "hashtype": "c.hashtype",
-    "digest": "{digest}",
-    "devid": "o.devid",
 }
-"""Name -> SQL of each value in a row. `fid` is the first and `devid` the last."""
-_NAMES: Final = tuple(_COLUMNS)
+"""Field of StoredFile -> its SQL."""
+_FIELDS: Final = tuple(_COLUMNS)
+_OTHERS: Final = ("c.hashtype", "{digest}", "o.devid")
+"""What follows these in a row."""
 _SELECT: Final = (
-    f"SELECT {', '.join(_COLUMNS.values())} FROM file f LEFT JOIN file_on o ON o.fid = f.fid"
+    f"SELECT {', '.join((*_COLUMNS.values(), *_OTHERS))} FROM file f LEFT JOIN file_on o ON o.fid = f.fid"
     " LEFT JOIN tawara_file t ON t.fid = f.fid LEFT JOIN checksum c ON c.fid = f.fid"
 )
 
@@ -66,19 +65,20 @@ def files_of(rows: Sequence[Row]) -> list[StoredFile]:
     firsts: dict[int, Row] = {}
     devids: dict[int, list[int]] = {}
     for row in rows:
-        fid, devid = row[0], row[-1]
-        firsts.setdefault(fid, row)
-        if devid is not None:
-            devids.setdefault(fid, []).append(devid)
-    return [_file_of(dict(zip(_NAMES, row, strict=True)), tuple(devids.get(fid, ()))) for fid, row in firsts.items()]
+        fid = row[0]
+        if fid not in firsts:
+            firsts[fid], devids[fid] = row, []
+        if row[-1] is not None:
+            devids[fid].append(row[-1])
+    return [_file_of(row, devids[fid]) for fid, row in firsts.items()]
 
 
-def _file_of(values: dict[str, Any], devids: tuple[int, ...]) -> StoredFile:
-    del values["devid"]
-    hashtype, digest = values.pop("hashtype"), values.pop("digest")
+def _file_of(row: Row, devids: list[int]) -> StoredFile:
+    values = dict(zip(_FIELDS, row, strict=False))
     values["key"] = bytes(values["key"])
+    hashtype, digest, _ = row[len(_FIELDS) :]
     checksum = None if hashtype is None else Checksum(HashType(hashtype), bytes(digest))
-    return StoredFile(**values, devids=devids, checksum=checksum)
+    return StoredFile(**values, devids=tuple(devids), checksum=checksum)
 
 
 async def insert(tx: Transaction, stored: Sequence[tuple[NewFile, int | None]]) -> None:

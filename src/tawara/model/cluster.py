@@ -325,6 +325,11 @@ class Cluster:
             found.setdefault(device.hostid, []).append(device)
         return {hostid: tuple(devices) for hostid, devices in found.items()}
 
+    @cached_property
+    def _readable(self) -> frozenset[int]:
+        reached = (devid for devid, seen in self.observed.items() if seen.state is not Observed.UNREACHABLE)
+        return frozenset(filter(self.can_read_from, reached))
+
     def _accepts(self, device: Device) -> bool:
         return self.should_get_new_files(device.devid)
 
@@ -395,8 +400,7 @@ class Cluster:
 
     def should_read_from(self, devid: int) -> bool:
         """Whether reading from the device is allowed and likely to succeed."""
-        seen = self.observed.get(devid)
-        return self.can_read_from(devid) and seen is not None and seen.state is not Observed.UNREACHABLE
+        return devid in self._readable
 
     def can_delete_from(self, devid: int) -> bool:
         """Whether the configured state of the device allows deleting."""

@@ -136,8 +136,8 @@ def nearest_first(cluster: Cluster, devids: Iterable[int], destination: int) -> 
 
 def order_for_reading(cluster: Cluster, devids: Iterable[int], rng: Random) -> ReadOrder:
     """Return the order of a file's devices for get_paths; unknown devices are left out."""
-    preferred: list[tuple[int, float]] = []
-    draining: list[tuple[int, float]] = []
+    preferred: list[int] = []
+    draining: list[int] = []
     silent: list[int] = []
     for devid in devids:
         device = cluster.devices.get(devid)
@@ -146,14 +146,20 @@ def order_for_reading(cluster: Cluster, devids: Iterable[int], rng: Random) -> R
         if not cluster.should_read_from(devid):
             silent.append(devid)
         elif device.state is DeviceState.DRAIN:
-            draining.append((devid, read_weight(cluster, devid)))
+            draining.append(devid)
         else:
-            preferred.append((devid, read_weight(cluster, devid)))
+            preferred.append(devid)
     return ReadOrder(
-        weighted_shuffle(preferred, rng),
-        weighted_shuffle(draining, rng) if draining else (),
+        _shuffle_for_reading(cluster, preferred, rng),
+        _shuffle_for_reading(cluster, draining, rng),
         _pick_fallback(cluster, silent, rng) if silent else None,
     )
+
+
+def _shuffle_for_reading(cluster: Cluster, devids: list[int], rng: Random) -> Sequence[int]:
+    if len(devids) < 2:
+        return devids
+    return weighted_shuffle([(devid, read_weight(cluster, devid)) for devid in devids], rng)
 
 
 def _pick_fallback(cluster: Cluster, silent: Sequence[int], rng: Random) -> int:

@@ -80,15 +80,21 @@ class LocalDevices:
         """Whether files may be stored here."""
         return not self._only_known
 
+    def cached_size(self, devid: int, path: str, identities: Mapping[int, str]) -> int | None:
+        """Return what `size` would return without looking; None if it would look."""
+        checked = self._checked.get(path)
+        if checked is None or checked[1] != identities.get(devid) or time.monotonic() >= checked[2]:
+            return None
+        return checked[0]
+
     async def size(self, devid: int, path: str, identities: Mapping[int, str]) -> int:
         """Return the bytes of a file on `devid`, whose identity must be the one in `identities`; may be a second old.
 
         Raises NoSuchDevice, NoSuchFile, DeviceHangs, ForeignDisk, IdentityLost, DeviceFailed.
         """
+        if (cached := self.cached_size(devid, path, identities)) is not None:
+            return cached
         known = identities.get(devid)
-        checked = self._checked.get(path)
-        if checked is not None and checked[1] == known and time.monotonic() < checked[2]:
-            return checked[0]
         if known is None and self._only_known:
             raise NoSuchDevice
         # Not asyncio.timeout(), which needs a task: the gateway calls this outside of one, too.

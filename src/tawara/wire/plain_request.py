@@ -9,21 +9,26 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from http import HTTPStatus
+from types import MappingProxyType
 from typing import Final, NamedTuple
 
 REPLACE: Final = "Tawara-Replace"
 """Header field of a PUT that replaces any content that the storage node holds under the fid; its value is ignored."""
 CONFLICT: Final = "Tawara-Conflict"
 """Header field of a 409 response to a PUT: the storage node holds other content under the fid."""
-_FIELDS: Final = rb" HTTP/1\.([01])\r\n((?:[!#$%&'*+.^`|~\w-]++:[\t\x20-\x7e]*+\r\n)*+)\r\n"
-NODE: Final = re.compile(rb"(GET|HEAD|PUT|DELETE|MKCOL) (/[\w./-]*+)(?:\?[\x21-\x7e]*+)?" + _FIELDS, re.ASCII)
-"""Form of the requests to a storage node: a path of a device, without escapes; a query is dropped."""
-GATEWAY: Final = re.compile(rb"(GET|HEAD|PUT|DELETE|OPTIONS) (/[\x21-\x7e]*+)" + _FIELDS, re.ASCII)
-"""Form of the requests that nginx sends to the gateway: any path, with its query."""
+_VERSION: Final = rb" HTTP/1\.([01])\r\n"
+NODE: Final = re.compile(rb"(GET|HEAD|PUT|DELETE|MKCOL) (/[\w./-]*+)(?:\?[\x21-\x7e]*+)?" + _VERSION, re.ASCII)
+"""Request lines to a storage node: a path of a device, without escapes; a query is dropped."""
+GATEWAY: Final = re.compile(rb"(GET|HEAD|PUT|DELETE|OPTIONS) (/[\x21-\x7e]*+)" + _VERSION, re.ASCII)
+"""Request lines that nginx sends to the gateway: any path, with its query."""
+_FIELDS: Final = re.compile(rb"(?:[!#$%&'*+.^`|~\w-]++:[\t\x20-\x7e]*+\r\n)*+\r\n", re.ASCII)
 _STRANGE: Final = frozenset({b"transfer-encoding", b"expect", b"content-range", b"upgrade"})
 _MOST_FIELDS: Final = 100
-_VERSION: Final = len(" HTTP/1.")
+_BEFORE_MINOR: Final = len(" HTTP/1.")
+_CACHED_FIELDS: Final = 1024
+"""Longest block of header fields that is cached, bytes."""
 
 
 class PlainRequest(NamedTuple):
@@ -64,33 +69,53 @@ def parse(data: bytes, most: int, form: re.Pattern[bytes] = NODE) -> tuple[Plain
             raise NotPlain
         return None
     match = form.match(data)
-    if match is None or match.end() != end + 4:
+    if match is None:
         raise NotPlain
-    lines = match[4].split(b"\r\n")
-    lines.pop()
+    block = data[match.end() : end + 4]
+    parsed = _parse_cached(block) if len(block) <= _CACHED_FIELDS else _parse_fields(block)
+    if parsed is None:
+        raise NotPlain
+    fields, length, connection = parsed
+    if (method := match[1].decode()) == "PUT":
+        if length is None:
+            raise NotPlain
+    elif length:
+        raise NotPlain
+    minor = match[3] == b"1"
+    if minor and b"host" not in fields:
+        raise NotPlain
+    keep = minor if connection is None else connection == b"keep-alive"
+    query = data[match.end(2) + 1 : match.start(3) - _BEFORE_MINOR].decode()
+    return PlainRequest(method, match[2].decode(), length or 0, keep, int(minor), fields, query), end + 4
+
+
+def _parse_fields(block: bytes) -> tuple[Mapping[bytes, bytes], int | None, bytes | None] | None:
+    """Parse header fields up to and with the empty line: by lower-case name, Content-Length, Connection.
+
+    Return None if they do not have the plain form.
+    """
+    if _FIELDS.fullmatch(block) is None:
+        return None
+    lines = block[:-4].split(b"\r\n") if len(block) > 2 else []
     fields = {}
     for line in lines:
         name, _, value = line.partition(b":")
         fields[name.lower()] = value.strip()
     if len(fields) != len(lines) or len(lines) > _MOST_FIELDS or not _STRANGE.isdisjoint(fields):
-        raise NotPlain
-    length = fields.get(b"content-length", b"0")
-    if not length.isdigit() or len(length) > 19:
-        raise NotPlain
-    if (method := match[1].decode()) == "PUT":
-        if b"content-length" not in fields:
-            raise NotPlain
-    elif length.strip(b"0"):
-        raise NotPlain
-    minor = match[3] == b"1"
-    if minor and b"host" not in fields:
-        raise NotPlain
-    connection = fields.get(b"connection", b"keep-alive" if minor else b"close").lower()
-    if connection not in (b"keep-alive", b"close"):
-        raise NotPlain
-    keep = connection == b"keep-alive"
-    query = data[match.end(2) + 1 : match.start(3) - _VERSION].decode()
-    return PlainRequest(method, match[2].decode(), int(length), keep, int(minor), fields, query), end + 4
+        return None
+    length = fields.get(b"content-length")
+    if length is not None and (not length.isdigit() or len(length) > 19):
+        return None
+    connection = fields.get(b"connection")
+    if connection is not None:
+        connection = connection.lower()
+        if connection not in (b"keep-alive", b"close"):
+            return None
+    return MappingProxyType(fields), None if length is None else int(length), connection
+
+
+_parse_cached: Final = lru_cache(512)(_parse_fields)
+"""A client's requests differ in their targets and seldom in their fields, which cost more to parse than all else."""
 
 
 def head(request: PlainRequest, status: int, fields: Iterable[tuple[str, str]], *, keep: bool) -> bytes:

@@ -27,6 +27,9 @@ class _Local:
         self.sizes = sizes
         self.asked: list[int] = []
 
+    def cached_size(self, devid: int, path: str, identities: Mapping[int, str]) -> int | None:
+        return None
+
     async def has(self, devid: int) -> bool:
         return devid in self.sizes
 
@@ -93,3 +96,15 @@ async def test_a_host_that_cannot_be_resolved_is_left_out(monkeypatch: pytest.Mo
     cluster = replace(CLUSTER, hosts={**CLUSTER.hosts, 1: replace(CLUSTER.hosts[1], ip="named")})
     found = await NginxReplicas(None).of(cluster, FILE, (1, 2, 99))
     assert [(each.path, each.host) for each in found] == [_remote(2)]
+
+
+async def test_a_cached_size_is_not_looked_up() -> None:
+    """A replica whose cached size is right is sent without a further check, and another size is looked up."""
+    local = _Local({1: 10})
+    local.cached_size = lambda *_: 10  # type: ignore[method-assign]
+    replicas = NginxReplicas(cast(LocalDevices, local))
+    found = await replicas.of(CLUSTER, FILE, [1, 2])
+    assert ([(each.path, each.host) for each in found], local.asked) == ([_here(1), _remote(2)], [])
+    local.cached_size = lambda *_: 9  # type: ignore[method-assign]
+    await replicas.of(CLUSTER, FILE, [1, 2])
+    assert local.asked == [1]
