@@ -119,7 +119,9 @@ class GatewayHttpServer:
                 refuse=errors.refusal,
                 judge=errors.verdict,
             )
-            self._fast_path = FastPath(plain, limits, self._server.connection, form=GATEWAY, idle=idle, names_server=False)
+            self._fast_path = FastPath(
+                plain, limits, self._server.connection, form=GATEWAY, idle=idle, names_server=False
+            )
 
     def connection(self, on_closed: OnClosed) -> asyncio.Protocol:
         """Return a protocol for one new connection, which calls `on_closed` when the connection has ended."""
