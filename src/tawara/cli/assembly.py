@@ -425,8 +425,13 @@ def _connections(configuration: Configuration, process: GatewayProcess | None) -
 
 def _locks(configuration: Configuration, metadata: Metadata) -> FidLocks | None:
     """Return the locks shared with a mogilefsd on the same database; None without one."""
-    hosts = [each.strip() for each in configuration.store.beside_mogilefsd.split(",") if each.strip()]
+    hosts = _hosts_of_mogilefsd(configuration)
     return open_locks(metadata, hosts) if hosts else None
+
+
+def _hosts_of_mogilefsd(configuration: Configuration) -> list[str]:
+    """Return the hosts on which a mogilefsd uses the same database."""
+    return [each.strip() for each in configuration.store.beside_mogilefsd.split(",") if each.strip()]
 
 
 def _workers(configuration: Configuration, shared: _Shared, *, alone: bool, locks: FidLocks | None) -> Workers:
@@ -459,6 +464,7 @@ def _tracker(configuration: Configuration, shared: _Shared, sockets: Mapping[str
         limits=shared.limits,
         side_channel_port=shared.side_channel_port,
         signer=shared.signer,
+        beside_mogilefsd=bool(_hosts_of_mogilefsd(configuration)),
     )
 
 

@@ -52,6 +52,8 @@ class TrackerContext:
     """Port on which storage nodes compute digests; None if they have no side channel."""
     signer: RequestSigner | None = None
     """Signs the URLs that clients get; None if storage nodes require no signatures."""
+    beside_mogilefsd: bool = False
+    """Whether a mogilefsd uses the same database, so that nothing may be stored that it cannot read."""
     rng: Random = field(default_factory=Random)
     directories: Directories = field(default_factory=Directories)
     counter: Counter = field(init=False)

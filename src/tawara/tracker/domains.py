@@ -12,6 +12,7 @@ from tawara.tracker.context import TrackerContext, TrackerRequest
 from tawara.wire.line import Args, Value
 
 _LONGEST_POLICY = 255
+_MOGILEFS_HASHES = (HashType.MD5, HashType.SHA1)
 
 
 async def create_domain(tracker: TrackerContext, call: TrackerRequest) -> Args:
@@ -54,7 +55,7 @@ async def create_class(tracker: TrackerContext, call: TrackerRequest) -> Args:
     """Create a class of a domain; `default` gets a row of its own."""
     domain = call.name("domain", errors.NoDomain)
     name = call.new_name("class", errors.NoClass, CLASS_NAME_BYTES)
-    mindevcount, policy, hashtype = _mindevcount(call), _policy(call), _hashtype(call)
+    mindevcount, policy, hashtype = _mindevcount(call), _policy(call), _hashtype(tracker, call)
     await tracker.metadata.write(
         rows.create_class, domain, name, mindevcount=mindevcount, replpolicy=policy, hashtype=hashtype
     )
@@ -66,7 +67,7 @@ async def update_class(tracker: TrackerContext, call: TrackerRequest) -> Args:
     """Change a class; an empty policy keeps the current one, the hash type `NONE` removes the hash type."""
     domain = call.name("domain", errors.NoDomain)
     name = call.name("class", errors.NoClass)
-    mindevcount, policy, hashtype = _mindevcount(call), _policy(call), _hashtype(call)
+    mindevcount, policy, hashtype = _mindevcount(call), _policy(call), _hashtype(tracker, call)
     await tracker.metadata.write(
         class_changes.update_class,
         domain,
@@ -110,12 +111,17 @@ def _policy(call: TrackerRequest) -> str | None:
     return text
 
 
-def _hashtype(call: TrackerRequest) -> HashType | None:
-    """Return the hash type; None for `NONE` and for an absent argument."""
+def _hashtype(tracker: TrackerContext, call: TrackerRequest) -> HashType | None:
+    """Return the hash type; None for `NONE` and for an absent argument. Raises InvalidHashtype."""
     name = call.text("hashtype")
     if name in ("", "NONE"):
         return None
     hashtype = HashType.from_wire(name)
     if hashtype is None:
         raise errors.InvalidHashtype
+    if tracker.beside_mogilefsd and hashtype not in _MOGILEFS_HASHES:
+        raise errors.InvalidHashtype(
+            f"mogilefsd, which uses the same database, does not know the checksum {hashtype.wire}",
+            hint="Use NONE, MD5 or SHA-1 as long as store.beside_mogilefsd is set.",
+        )
     return hashtype

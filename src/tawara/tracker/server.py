@@ -47,13 +47,15 @@ class TrackerServer:
         jobs: tuple[str, ...] = ("queryworker",),
         shutdown: Callable[[], None] | None = None,
         signer: RequestSigner | None = None,
+        beside_mogilefsd: bool = False,
     ) -> None:
         """`address` may be a listening socket; port 0 chooses a free port.
 
         `shutdown` is called by `!shutdown`; with None that command is refused. `signer` signs the URLs for clients.
+        With `beside_mogilefsd` classes keep only checksums that a mogilefsd on the same database knows.
         """
         self.limits = limits or Limits()
-        self.tracker = TrackerContext(metadata, view, nodes, wakeups, side_channel_port, signer)
+        self.tracker = TrackerContext(metadata, view, nodes, wakeups, side_channel_port, signer, beside_mogilefsd)
         self.at_once = metadata.reads_at_once
         """Whether requests may begin outside a task, which often finishes them before a task would have started."""
         self.journal = RequestLog()
