@@ -4,17 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import datetime
+import hashlib
+import http.client
 import ipaddress
+import re
 import ssl
 import threading
-from collections.abc import AsyncIterator, Coroutine, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, closing, contextmanager, suppress
 from dataclasses import dataclass
+from email.message import Message
 from pathlib import Path
 from typing import Any, TypeVar
 
 import boto3
+import pytest
+from botocore.auth import S3SigV4Auth
+from botocore.awsrequest import AWSRequest
 from botocore.config import Config
+from botocore.credentials import Credentials
+from botocore.exceptions import ClientError
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -33,6 +42,8 @@ from tests.acceptance.gateway_fixture import KEYS, StoreFixture, store_fixture
 
 T = TypeVar("T")
 REGION = "eu-tawara-1"
+_SESSION = boto3.session.Session()
+"""Loads the model of S3 once for all clients."""
 
 
 @dataclass
@@ -60,7 +71,7 @@ class S3Fixture:
     def client(self, scheme: str = "http", key: str | None = None, **config: Any) -> Any:
         """A boto3 client at its defaults, but for what is given."""
         access_key, _, secret = (key or self.key).partition(":")
-        return boto3.session.Session().client(
+        return _SESSION.client(
             "s3",
             endpoint_url=config.pop("endpoint_url", None) or self.endpoint(scheme),
             region_name=REGION,
@@ -69,6 +80,89 @@ class S3Fixture:
             verify=str(self.certificate),
             config=Config(retries={"max_attempts": 1}, **config),
         )
+
+    def bucket(self, name: str) -> str:
+        """Create a bucket; return its name."""
+        self.client().create_bucket(Bucket=name, CreateBucketConfiguration={"LocationConstraint": REGION})
+        return name
+
+    def send(
+        self,
+        method: str,
+        target: str,
+        headers: Mapping[str, str | None] | None = None,
+        body: bytes | str = b"",
+        *,
+        payload: str | None = None,
+        signs: bool = True,
+    ) -> S3Answer:
+        """Send one request as it is, signed by botocore over the header fields that are given.
+
+        `payload`: value of x-amz-content-sha256, by default the digest of the body. Fields that begin with `+` are sent
+        without their `+` and are not signed.
+        """
+        given = {name: value for name, value in (headers or {}).items() if value is not None}
+        data = body.encode() if isinstance(body, str) else body
+        request = AWSRequest(method, self.endpoint() + target, data=data)
+        for name, value in given.items():
+            if not name.startswith("+"):
+                request.headers[name] = value
+        if signs:
+            access_key, _, secret = self.key.partition(":")
+            _Signer(payload, Credentials(access_key, secret)).add_auth(request)
+        connection = http.client.HTTPConnection(*self.server.address, timeout=30)
+        with closing(connection):
+            connection.putrequest(method, target, skip_accept_encoding=True)
+            for name, value in request.headers.items():
+                connection.putheader(name, value if isinstance(value, bytes) else value.encode())
+            for name, value in given.items():
+                if name.startswith("+"):
+                    connection.putheader(name[1:], value)
+            names = {name.lstrip("+").lower() for name in given}
+            if (data or method in ("PUT", "POST")) and not names & {"content-length", "transfer-encoding"}:
+                connection.putheader("Content-Length", str(len(data)))
+            connection.endheaders(data)
+            answer = connection.getresponse()
+            return S3Answer(answer.status, answer.headers, answer.read())
+
+
+@dataclass(frozen=True)
+class S3Answer:
+    """An answer to a request as it was sent."""
+
+    status: int
+    headers: Message
+    body: bytes
+
+    @property
+    def code(self) -> str:
+        """The code of an error; empty without one."""
+        found = re.search(rb"<Code>(\w+)</Code>", self.body)
+        return found[1].decode() if found else ""
+
+    @property
+    def refusal(self) -> tuple[str, int]:
+        """Code and status."""
+        return self.code, self.status
+
+
+class _Signer(S3SigV4Auth):  # type: ignore[misc]
+    """botocore's signer, with any word or digest for the body."""
+
+    def __init__(self, payload: str | None, credentials: Credentials) -> None:
+        super().__init__(credentials, "s3", REGION)
+        self._payload = payload
+
+    def payload(self, request: AWSRequest) -> str:
+        return self._payload or hashlib.sha256(request.data or b"").hexdigest()
+
+
+def refusal(function: Any, **parameters: Any) -> tuple[str, int]:
+    """Code and status of the error that a call gets."""
+    with pytest.raises(ClientError) as raised:
+        function(**parameters)
+    response: Any = raised.value.response
+    return response["Error"]["Code"], response["ResponseMetadata"]["HTTPStatusCode"]
 
 
 def certificate(directory: Path) -> tuple[Path, Path]:

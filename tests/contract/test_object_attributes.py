@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from tawara.metadata import files, journals, key_listing, rebuilding
-from tawara.metadata.contract import Metadata
+import pytest
+
+from tawara.metadata import files, journals, key_listing, object_attributes, rebuilding
+from tawara.metadata.contract import Metadata, Transaction
+from tawara.model.errors import UnknownKey
 from tawara.model.files import NewFile, StoredFile
 from tawara.model.journal_records import FileMetadata, NamedFile
 
@@ -50,6 +53,47 @@ async def test_a_rebuilt_database_has_them(metadata: Metadata) -> None:
     found = await metadata.read(files.find, 1, b"moved")
     assert found is not None
     assert (found.fid, found.etag, found.attributes) == (4711, "e-2", ATTRIBUTES)
+
+
+async def test_changed_attributes(metadata: Metadata) -> None:
+    """Attributes change in place, are due to be written to the devices again, and an unknown key is an error."""
+    before = await store(metadata, b"a", "e-2", b"old")
+    await metadata.write(_forget_notes)
+    seen: list[bytes | None] = []
+
+    def changed(attributes: bytes | None) -> bytes | None:
+        seen.append(attributes)
+        return b"new"
+
+    await metadata.write(object_attributes.change, 1, b"a", changed, now=2)
+    found = await metadata.read(files.find, 1, b"a")
+    assert seen[-1] == b"old"
+    assert found == replace(before, attributes=b"new")
+    assert await metadata.read(_notes) == [(before.fid, 1)]
+    with pytest.raises(UnknownKey):
+        await metadata.write(object_attributes.change, 1, b"b", changed, now=2)
+
+
+async def test_attributes_of_a_file_of_mogilefs(metadata: Metadata) -> None:
+    """A file without a row of ours gets attributes, too."""
+    fid = (await store(metadata, b"a", None, None)).fid
+    await metadata.write(_remove_row, fid)
+    await metadata.write(object_attributes.change, 1, b"a", lambda _: b"new", now=7)
+    found = await metadata.read(files.find, 1, b"a")
+    assert found is not None
+    assert (found.attributes, found.stored_at) == (b"new", 7)
+
+
+async def _forget_notes(tx: Transaction) -> None:
+    await tx.run("DELETE FROM tawara_note")
+
+
+async def _remove_row(tx: Transaction, fid: int) -> None:
+    await tx.run("DELETE FROM tawara_file WHERE fid = ?", fid)
+
+
+async def _notes(tx: Transaction) -> list[tuple[int, int]]:
+    return [(row[0], row[1]) for row in await tx.rows("SELECT fid, devid FROM tawara_note")]
 
 
 def _moved(facts: FileMetadata) -> FileMetadata:

@@ -20,7 +20,7 @@ from tawara.model.access.keys import AccessKey, Account
 from tawara.model.errors import AccessKeyExists, AccountExists, InvalidGrant, NoAccessKey
 
 CHANGES: Final = "tawara_access_changes"
-"""Setting: counter of changes of accounts and keys, so that a process knows when to read them again."""
+"""Setting: counter of changes of accounts, keys and buckets, so that a process knows when to read them again."""
 _SELECT: Final = (
     "SELECT k.id, k.name, a.id, a.name, k.grants, k.created_at, k.expires_at, k.revoked_at, k.used_on, k.sealed"
     " FROM tawara_access_key k JOIN tawara_account a ON a.id = k.account"
@@ -60,7 +60,7 @@ async def create(tx: Transaction, key: AccessKey, *, own_account: bool) -> Acces
         " VALUES (?, ?, ?, ?, ?, ?, ?)",
         *(key.id, key.name, account.id, key.sealed, _encode(key.grants), key.created_at, key.expires_at),
     )
-    await _count_change(tx)
+    await count_change(tx)
     return replace(key, account=account)
 
 
@@ -89,7 +89,7 @@ async def revoke(tx: Transaction, name: str, *, now: int) -> AccessKey:
     key = await find_named(tx, name)
     if key.revoked_at is None:
         await tx.run("UPDATE tawara_access_key SET revoked_at = ? WHERE id = ?", now, key.id)
-        await _count_change(tx)
+        await count_change(tx)
     return key
 
 
@@ -108,7 +108,7 @@ async def reseal(tx: Transaction, seal_again: Callable[[AccessKey], str]) -> int
         if key.revoked_at is None:
             await tx.run("UPDATE tawara_access_key SET sealed = ? WHERE id = ?", seal_again(key), key.id)
             count += 1
-    await _count_change(tx)
+    await count_change(tx)
     return count
 
 
@@ -146,7 +146,7 @@ async def take_in(tx: Transaction, manifest: Mapping[str, Any]) -> list[str]:
                     *(values["revoked_at"], values["id"]),
                 )
     if any(manifest.get(table) for table in TABLES):
-        await _count_change(tx)
+        await count_change(tx)
     return added
 
 
@@ -180,6 +180,7 @@ def _decode(text: str) -> tuple[Grant, ...]:
         return ()
 
 
-async def _count_change(tx: Transaction) -> None:
+async def count_change(tx: Transaction) -> None:
+    """Count a change of what the cluster manifest has besides the configuration: accounts, keys, buckets."""
     count = await cluster.get_setting(tx, CHANGES)
     await cluster.set_setting(tx, CHANGES, str(int(count or "0") + 1))

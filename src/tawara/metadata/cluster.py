@@ -30,6 +30,7 @@ from tawara.model.fid import HIGHEST_ID
 
 ACCEPTED = "tawara_accepted_devices"
 """Setting: devices accepted regardless of their cluster identity until they are marked with this cluster's."""
+_OF_BUCKETS = ("tawara_bucket", "tawara_bucket_document")
 ACCEPTING = "accept "
 """Prefix of the devid, stored in place of an identity that the operator has chosen to accept."""
 
@@ -122,6 +123,8 @@ async def create_domain(tx: Transaction, name: str) -> int:
     if await tx.row("SELECT 1 FROM domain WHERE namespace = ?", name) is not None:
         raise errors.DomainExists
     dmid = await _next(tx, "dmid", "domain")
+    for table in _OF_BUCKETS:  # mogilefsd, which may have removed the last domain, leaves these rows
+        await tx.run(f"DELETE FROM {table} WHERE dmid = ?", dmid)
     await tx.run("INSERT INTO domain (dmid, namespace) VALUES (?, ?)", dmid, name)
     return dmid
 
@@ -139,8 +142,8 @@ async def delete_domain(tx: Transaction, name: str) -> None:
     if await tx.row("SELECT 1 FROM class WHERE dmid = ? AND classid <> 0", dmid) is not None:
         raise errors.DomainHasClasses
     await multipart.remove_domain(tx, dmid)
-    await tx.run("DELETE FROM class WHERE dmid = ?", dmid)
-    await tx.run("DELETE FROM domain WHERE dmid = ?", dmid)
+    for table in (*_OF_BUCKETS, "class", "domain"):
+        await tx.run(f"DELETE FROM {table} WHERE dmid = ?", dmid)
 
 
 async def create_class(

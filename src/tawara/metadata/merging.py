@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from tawara.metadata import access_keys, cluster, files, journal_outbox, queues, rebuilding, replicas
+from tawara.metadata import access_keys, buckets, cluster, files, journal_outbox, queues, rebuilding, replicas
 from tawara.metadata.contract import Transaction
 from tawara.metadata.dialect import marks, rounded
 from tawara.model.files import StoredFile
@@ -89,4 +89,5 @@ async def add_manifest(tx: Transaction, manifest: Mapping[str, Any]) -> list[str
                 continue
             await tx.run(f'INSERT INTO "{table}" ({", ".join(row)}) VALUES ({marks(list(row))})', *row.values())
             added.append(f"{table} {', '.join(str(row[each]) for each in (*ids, *_NAMES[table]))}")
+    await buckets.take_in(tx, manifest)
     return added + await access_keys.take_in(tx, manifest)

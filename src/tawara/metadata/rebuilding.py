@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tawara.metadata import access_keys, cluster, file_rows, uploads
+from tawara.metadata import access_keys, buckets, cluster, file_rows, uploads
 from tawara.metadata.contract import Transaction
 from tawara.model.errors import InUse
 from tawara.model.files import NewFile
@@ -90,6 +90,7 @@ async def finish(tx: Transaction, manifest: Mapping[str, Any], *, highest_fid: i
                 marks = ", ".join("?" * len(columns))
                 await tx.run(f'INSERT INTO "{table}" ({", ".join(columns)}) VALUES ({marks})', *row.values())
     await access_keys.take_in(tx, manifest)
+    await buckets.take_in(tx, manifest)
     await uploads.count_beyond_all(tx, highest_fid, margin=0)
     await end(tx)
 

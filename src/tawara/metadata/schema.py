@@ -393,6 +393,20 @@ Table(  # parts of objects that were uploaded in parts; checksum in base64
     Column("length", _NUMBER, nullable=False),
     Column("checksum", String(100)),
 )
+Table(  # what S3 knows of a domain as a bucket; domains made elsewhere have no row: see buckets
+    "tawara_bucket",
+    tables,
+    Column("dmid", Integer, primary_key=True, autoincrement=False),
+    Column("owner", String(64), nullable=False),
+    Column("created_at", _NUMBER, nullable=False),
+)
+Table(  # documents that S3 keeps with a bucket, such as its tags: see buckets
+    "tawara_bucket_document",
+    tables,
+    Column("dmid", Integer, primary_key=True, autoincrement=False),
+    Column("name", String(32), primary_key=True),
+    Column("body", Text, nullable=False),
+)
 
 
 for _table in tables.tables.values():

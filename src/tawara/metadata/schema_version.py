@@ -6,5 +6,5 @@ from typing import Final
 
 MOGILEFS: Final = 17
 """`server_settings.schema_version`, the version that MogileFS trackers accept."""
-TAWARA: Final = 11
+TAWARA: Final = 12
 """`server_settings.tawara_schema_version`, of the tables `tawara_*`: the version of the last file in `history/`."""

@@ -1,4 +1,4 @@
-"""The cluster manifest: domains, classes, hosts, devices, settings and access keys as plain values, on every device."""
+"""The cluster manifest, on every device: domains, classes, hosts, devices, settings, keys, buckets as plain values."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _PASSING = re.compile(
 
 
 def manifest_of(cluster: Cluster, access: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """Return domains, classes, hosts, devices, settings, and `access` (accounts and keys) as rows of their tables."""
+    """Return domains, classes, hosts, devices, settings and `access` (accounts, keys, buckets) as rows of tables."""
     return {
         **(access or {}),
         "domain": [{"dmid": each.dmid, "namespace": each.name} for each in _by(cluster.domains_by_id)],

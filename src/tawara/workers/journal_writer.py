@@ -17,7 +17,7 @@ from typing import Any, TypeAlias
 
 import structlog
 
-from tawara.metadata import access_keys, epochs, journals, uploads
+from tawara.metadata import access_keys, buckets, epochs, journals, uploads
 from tawara.metadata.cluster import ACCEPTED
 from tawara.metadata.contract import Metadata
 from tawara.metadata.journals import DueJournals, JournalRow
@@ -134,10 +134,10 @@ class JournalWriter:
         return [JournalLease(each) for each in claims]
 
     async def _read_access(self) -> None:
-        """Read accounts and access keys if they have changed since the last time."""
+        """Read accounts, access keys and buckets if they have changed since the last time."""
         changes = self._view.current.settings.get(access_keys.CHANGES, "")
         if changes != self._access_changes:
-            self._access = await self._metadata.read(access_keys.dump)
+            self._access = await self._metadata.read(access_keys.dump) | await self._metadata.read(buckets.dump)
             self._access_changes = changes
 
     def _wants(self, due: DueJournals, devid: int, now: int) -> bool:

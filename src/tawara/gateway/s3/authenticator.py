@@ -1,4 +1,4 @@
-"""Finds the access key that signed a request, and verifies the signature."""
+"""Finds the access key that signed a request or the policy of a form, and verifies the signature."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from tawara.model.access.keys import AccessKey
 from tawara.store.access_keys import AccessKeys
 from tawara.wire.s3.faults import FaultCode, S3Fault
 from tawara.wire.s3.head import RequestHead
+from tawara.wire.s3.post_policy import PostAuthentication, verify_post
 from tawara.wire.s3.signature import Authentication, authentication_of, check_time, signing_key, verify
 
 _cached_signing_key = lru_cache(1024)(signing_key)
@@ -53,3 +54,18 @@ class S3Authenticator:
             raise S3Fault(FaultCode.INVALID_ACCESS_KEY_ID, details=[("AWSAccessKeyId", name)])
         self._access_keys.record_use(checked.key)
         return Signer(checked.key, found, key)
+
+    async def authenticate_form(self, found: PostAuthentication) -> AccessKey:
+        """Return the key that signed the policy of a form. Raises S3Fault, SecretUnreadable, Db."""
+        name = found.access_key_id
+        checked = self._access_keys.cached(name) or await self._access_keys.look_up(name)
+        secret = checked.secret
+        try:
+            verify_post(found, secret.encode() if found.scope is None else _cached_signing_key(secret, found.scope))
+        except S3Fault:
+            if checked.key is not None:
+                raise
+        if checked.key is None:
+            raise S3Fault(FaultCode.INVALID_ACCESS_KEY_ID, details=[("AWSAccessKeyId", name)])
+        self._access_keys.record_use(checked.key)
+        return checked.key

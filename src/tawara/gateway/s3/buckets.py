@@ -5,14 +5,15 @@ from __future__ import annotations
 from functools import partial
 
 from tawara.gateway.s3.bodies import read_document
-from tawara.gateway.s3.context import S3Context, S3Request, class_name
+from tawara.gateway.s3.context import S3Context, S3Request, class_name, refuse_acl
 from tawara.http1.reply import Reply
-from tawara.metadata import cluster, key_listing
+from tawara.metadata import buckets, cluster, key_listing
 from tawara.model.access.grants import Right
 from tawara.model.bucket_names import is_bucket_name
 from tawara.model.errors import DomainExists
 from tawara.wire.s3.faults import FaultCode, S3Fault
-from tawara.wire.s3.lists import parse_list_query, render_buckets, render_objects
+from tawara.wire.s3.head import HeaderFields
+from tawara.wire.s3.lists import parse_bucket_query, parse_list_query, render_buckets, render_objects
 from tawara.wire.s3.results import render_location
 from tawara.wire.s3.xml_in import LONGEST, parse_location
 
@@ -27,9 +28,16 @@ class BucketHandlers:
         self._context = context
 
     async def list_buckets(self, request: S3Request) -> Reply:
-        """ListBuckets: those to which the access key has any right. Domains have no time of creation."""
-        names = sorted(name for name in self._context.view.current.domains if request.may_see(name))
-        return Reply(200, XML, render_buckets(request.owner, [(name, 0) for name in names]))
+        """ListBuckets: those to which the access key has any right. Domains made elsewhere have no time of creation."""
+        query = parse_bucket_query(request.head.target, self._context.region)
+        rows = await self._context.metadata.read(buckets.list_all)
+        domains = self._context.view.current.domains
+        found = [
+            (name, rows[each.dmid].created_at if each.dmid in rows else 0)
+            for name, each in sorted(domains.items())
+            if request.may_see(name)
+        ]
+        return Reply(200, XML, render_buckets(request.owner, found, query))
 
     async def head_bucket(self, request: S3Request) -> Reply:
         """HeadBucket."""
@@ -49,12 +57,16 @@ class BucketHandlers:
         name = request.head.target.bucket
         if not is_bucket_name(name):
             raise S3Fault(FaultCode.INVALID_BUCKET_NAME, details=[("BucketName", name)])
-        if (request.head.fields.get("x-amz-bucket-object-lock-enabled") or "").lower() == "true":
-            raise S3Fault(FaultCode.NOT_IMPLEMENTED, "Object lock is not implemented")
+        _refuse_settings(request.head.fields)
         parse_location(await read_document(request, self._context.limits, most=LONGEST))
+        account, now = request.key.account.id, await self._context.metadata.clock.seconds()
         try:
-            await self._context.metadata.write(cluster.create_domain, name)
+            await self._context.metadata.write(buckets.create, name, owner=account, now=now)
         except DomainExists:
+            await self._context.view.renew()
+            row = await self._context.metadata.read(buckets.find, self._context.domain(name).dmid)
+            if row is not None and row.owner != account:
+                raise S3Fault(FaultCode.BUCKET_ALREADY_EXISTS, details=[("BucketName", name)]) from None
             if self._context.region != US_EAST:
                 raise S3Fault(FaultCode.BUCKET_ALREADY_OWNED, details=[("BucketName", name)]) from None
         await self._context.view.renew()
@@ -88,3 +100,10 @@ class BucketHandlers:
     def _visible(self, request: S3Request) -> None:
         if not request.may_see(request.head.target.bucket):
             raise S3Fault(FaultCode.ACCESS_DENIED)
+
+
+def _refuse_settings(fields: HeaderFields) -> None:
+    """Raise S3Fault (NotImplemented) for settings of a new bucket that would have to be kept and are not."""
+    if (fields.get("x-amz-bucket-object-lock-enabled") or "").lower() == "true":
+        raise S3Fault(FaultCode.NOT_IMPLEMENTED, "Object lock is not implemented")
+    refuse_acl(fields)

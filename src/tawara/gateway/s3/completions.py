@@ -157,7 +157,8 @@ class CompletionHandler:
         check_expectations(request.head.fields, upload.checksum, checksum, sum(each.length for each in chosen))
         etag = joined_etag([each.md5 for each in chosen])
         result = encode_completion(etag, checksum)
-        given = decode_attributes(upload.attributes).object_fields(None)
+        record = decode_attributes(upload.attributes)
+        given, tags = record.object_fields(None), tuple(record.tags.items())
         storage_class = domain.classes.get(upload.classid) or domain.class_named(DEFAULT_CLASS)
         assert storage_class is not None, "each domain has a default class"
         wanted = WriteRequest(
@@ -167,7 +168,7 @@ class CompletionHandler:
             content_type=upload.content_type,
             md5=None,
             conditions=partial(check_current, request.head.fields),
-            describe=partial(ObjectDescription, etag, encode_attributes(given, checksum)),
+            describe=partial(ObjectDescription, etag, encode_attributes(given, checksum, tags)),
             multipart=MultipartCompletion(upload.upload_id, holder, result, _object_parts(chosen)),
         )
         await self._context.writer.check(wanted)

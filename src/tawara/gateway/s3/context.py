@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from aiohttp import web
 
@@ -11,6 +12,7 @@ from tawara.gateway.nginx_protocol import GatewayStep
 from tawara.gateway.nginx_replicas import NginxReplicas
 from tawara.gateway.protocol_listener import GatewayParts
 from tawara.gateway.requests import HttpRequest
+from tawara.metadata import buckets
 from tawara.metadata.contract import Metadata
 from tawara.metadata.view import ClusterView
 from tawara.model.access import grants
@@ -24,11 +26,16 @@ from tawara.store.multipart_uploads import MultipartUploads
 from tawara.store.replica_locator import ReplicaLocator
 from tawara.store.service import FileStore
 from tawara.store.writer import FileWriter
-from tawara.wire.s3.faults import FaultCode, S3Fault
-from tawara.wire.s3.head import RequestHead
+from tawara.wire.s3.faults import FaultCode, S3Fault, invalid_argument
+from tawara.wire.s3.head import HeaderFields, RequestHead
 from tawara.wire.s3.lists import S3Owner
 from tawara.wire.s3.signature import Authentication
 
+_CANNED_ACLS: Final = (
+    *("private", "public-read", "public-read-write", "authenticated-read", "aws-exec-read"),
+    *("bucket-owner-read", "bucket-owner-full-control", "log-delivery-write"),
+)
+_OWNER_ONLY: Final = (None, "private", "bucket-owner-full-control")
 STANDARD = "STANDARD"
 """The storage class of S3 that is the class `default` of a domain."""
 
@@ -57,6 +64,19 @@ class S3Context:
         if domain is None:
             raise S3Fault(FaultCode.NO_SUCH_BUCKET, details=[("BucketName", name)])
         return domain
+
+    async def check_owner(self, bucket: str, expected: str | None, account: str) -> None:
+        """Raise S3Fault (AccessDenied) unless a bucket belongs to the account that a request expects.
+
+        `account`: that of the access key, to which buckets without an owner belong. Nothing is checked if `expected` is
+        None or the bucket does not exist.
+        """
+        domain = self.view.current.domains.get(bucket)
+        if expected is None or domain is None:
+            return
+        row = await self.metadata.read(buckets.find, domain.dmid)
+        if expected != (account if row is None else row.owner):
+            raise S3Fault(FaultCode.ACCESS_DENIED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,3 +132,24 @@ def class_name(domain: Domain, classid: int) -> str:
     """Return the storage class of S3 of a class."""
     found = domain.classes.get(classid)
     return STANDARD if found is None or found.name == DEFAULT_CLASS else found.name
+
+
+def check_version(request: S3Request) -> None:
+    """Raise S3Fault (InvalidArgument) for a version of the object: there is only `null`."""
+    version = request.head.target.parameter("versionId")
+    if version not in (None, "null"):
+        raise no_version(version or "")
+
+
+def no_version(version: str) -> S3Fault:
+    """Return the fault for a version that no object has."""
+    return invalid_argument("versionId", version, "Invalid version id specified")
+
+
+def refuse_acl(fields: HeaderFields) -> None:
+    """Raise S3Fault for an ACL that gives others access: NotImplemented, or InvalidArgument if it is unknown."""
+    acl = fields.get("x-amz-acl")
+    if acl not in (None, *_CANNED_ACLS):
+        raise invalid_argument("x-amz-acl", acl or "", "The canned ACL is unknown")
+    if acl not in _OWNER_ONLY or any(name.startswith("x-amz-grant-") for name in fields.names()):
+        raise S3Fault(FaultCode.NOT_IMPLEMENTED, "ACLs that give access to others are not implemented")

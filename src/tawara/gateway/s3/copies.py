@@ -18,11 +18,20 @@ from tawara.model.multipart import plain_etag
 from tawara.store.writer import ObjectDescription, WriteRequest
 from tawara.wire.http import Validators
 from tawara.wire.s3 import preconditions
-from tawara.wire.s3.attribute_record import decode_attributes, encode_attributes
-from tawara.wire.s3.copy_source import FIELD, CopySource, Directive, check_self_copy, parse_copy_source, parse_directive
+from tawara.wire.s3.attribute_record import decode_attributes, encode_attributes, with_tags
+from tawara.wire.s3.copy_source import (
+    FIELD,
+    SOURCE_OWNER,
+    CopySource,
+    Directive,
+    check_self_copy,
+    parse_copy_source,
+    parse_directive,
+)
 from tawara.wire.s3.faults import FaultCode, S3Fault
 from tawara.wire.s3.object_fields import parse_object_fields
 from tawara.wire.s3.results import render_copy
+from tawara.wire.s3.tags import parse_tag_field
 
 LARGEST: Final = 5 * 1024**3
 """Bytes of the largest object that one copy makes."""
@@ -46,6 +55,7 @@ class CopyHandler:
         if source.version_id not in (None, "null"):
             raise S3Fault(FaultCode.INVALID_ARGUMENT, "Invalid version id specified")
         refuse_what_is_not_kept(fields)
+        await self._context.check_owner(source.bucket, fields.get(SOURCE_OWNER), request.key.account.id)
         for attempt in range(1, _LOOK_UPS + 1):
             try:
                 return await self._copy(request, source)
@@ -83,10 +93,13 @@ class CopyHandler:
             changed=replace or storage_class.classid != stored.classid,
         )
         content_type, attributes = stored.content_type, stored.attributes
+        record = decode_attributes(stored.attributes)
         if replace:
             given = parse_object_fields(head.fields)
             content_type = given.content_type
-            attributes = encode_attributes(given, decode_attributes(stored.attributes).checksum())
+            attributes = encode_attributes(given, record.checksum(), tuple(record.tags.items()))
+        if parse_directive(head.fields, "x-amz-tagging-directive") is Directive.REPLACE:
+            attributes = with_tags(attributes, parse_tag_field(head.fields))
         etag = etag_of(stored)
         return WriteRequest(
             domain=domain,

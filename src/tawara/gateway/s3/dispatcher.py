@@ -20,8 +20,10 @@ from tawara.gateway.s3.buckets import XML, BucketHandlers
 from tawara.gateway.s3.completions import CompletionHandler
 from tawara.gateway.s3.context import STANDARD, S3Context, S3Request
 from tawara.gateway.s3.copies import CopyHandler
+from tawara.gateway.s3.forms import FormHandler, FormRequest, is_form
 from tawara.gateway.s3.multipart import MultipartHandlers
 from tawara.gateway.s3.objects import ObjectHandlers
+from tawara.gateway.s3.tagging import TaggingHandlers
 from tawara.http1.connections import SERVER
 from tawara.http1.reply import Reply
 from tawara.model.errors import TawaraError
@@ -40,7 +42,7 @@ _ADMITTED_BY_HANDLER: Final = frozenset({"PutObject", "UploadPart"})
 
 def s3_handlers(context: S3Context, objects: ObjectHandlers, completions: CompletionHandler) -> Mapping[str, S3Handler]:
     """Return the handler of each operation that is implemented."""
-    buckets = BucketHandlers(context)
+    buckets, tagging = BucketHandlers(context), TaggingHandlers(context)
     multipart = MultipartHandlers(context, objects)
     return {
         "ListBuckets": buckets.list_buckets,
@@ -56,6 +58,12 @@ def s3_handlers(context: S3Context, objects: ObjectHandlers, completions: Comple
         "PutObject": objects.put,
         "DeleteObject": objects.delete,
         "GetObjectAttributes": objects.attributes,
+        "GetObjectTagging": tagging.get_of_object,
+        "PutObjectTagging": tagging.put_of_object,
+        "DeleteObjectTagging": tagging.delete_of_object,
+        "GetBucketTagging": tagging.get_of_bucket,
+        "PutBucketTagging": tagging.put_of_bucket,
+        "DeleteBucketTagging": tagging.delete_of_bucket,
         "CopyObject": CopyHandler(context).handle,
         "CreateMultipartUpload": multipart.create,
         "UploadPart": multipart.upload_part,
@@ -75,6 +83,7 @@ class S3Dispatcher:
         self._context, self._authenticator, self._base_hosts = context, authenticator, tuple(base_hosts)
         self._objects, self._completions = ObjectHandlers(context), CompletionHandler(context)
         self._handlers = s3_handlers(context, self._objects, self._completions)
+        self._forms = FormHandler(context, authenticator)
 
     async def close(self) -> None:
         """End the work whose clients are gone."""
@@ -118,17 +127,20 @@ class S3Dispatcher:
         self, request: HttpRequest, head: RequestHead, fields: dict[str, str], step: GatewayStep
     ) -> Reply | web.StreamResponse:
         now = int(datetime.now(UTC).timestamp())
+        if head.method == "OPTIONS":
+            raise preflight_fault(head)
+        if is_form(head):
+            return await self._forms.handle(FormRequest(request, head, fields), now)
         signer = await self._authenticator.authenticate(head, now)
         operation = operation_of(head)
         handler = self._handlers.get(operation.name)
         if handler is None:
             raise S3Fault(FaultCode.NOT_IMPLEMENTED, f"This server does not implement {operation.name}")
-        if head.fields.get(_OWNER) not in (None, signer.key.account.id):
-            raise S3Fault(FaultCode.ACCESS_DENIED)
         storage_class = head.fields.get("x-amz-storage-class")
         await self._context.view.refresh_for_name(
             head.target.bucket, "" if storage_class in (None, STANDARD) else storage_class
         )
+        await self._context.check_owner(head.target.bucket, head.fields.get(_OWNER), signer.key.account.id)
         if operation.name not in _ADMITTED_BY_HANDLER:
             await admit_document(self._context, head, step)
         key, authentication, signing_key, file = signer.key, signer.authentication, signer.signing_key, None
@@ -170,6 +182,13 @@ def _refusal(request: HttpRequest, error: S3Fault | TawaraError, resource: str, 
         return Reply(fault.status, dict(XML))
     body = fault.body(resource=resource, request_id=fields["x-amz-request-id"], host_id=fields["x-amz-id-2"])
     return Reply(fault.status, dict(XML), body)
+
+
+def preflight_fault(head: RequestHead) -> S3Fault:
+    """Return the answer to a preflight request, which needs no signature: no bucket allows other origins."""
+    if head.fields.get("origin") is None:
+        return S3Fault(FaultCode.BAD_REQUEST, "Insufficient information. Origin request header needed.")
+    return S3Fault(FaultCode.ACCESS_FORBIDDEN, "CORSResponse: CORS is not enabled for this bucket.")
 
 
 def read_head(

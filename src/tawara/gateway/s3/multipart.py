@@ -39,7 +39,7 @@ from tawara.wire.http import Validators
 from tawara.wire.s3 import preconditions
 from tawara.wire.s3.attribute_record import decode_attributes, encode_attributes
 from tawara.wire.s3.checksum_fields import declared_upload
-from tawara.wire.s3.copy_source import FIELD, CopySource, parse_copy_source, parse_source_range
+from tawara.wire.s3.copy_source import FIELD, SOURCE_OWNER, CopySource, parse_copy_source, parse_source_range
 from tawara.wire.s3.faults import FaultCode, S3Fault, invalid_argument
 from tawara.wire.s3.lists import parse_encoding, parse_most
 from tawara.wire.s3.object_fields import ObjectFields, parse_object_fields
@@ -51,6 +51,7 @@ from tawara.wire.s3.results import (
     render_parts,
     render_uploads,
 )
+from tawara.wire.s3.tags import parse_tag_field
 from tawara.wire.s3.xml_in import part_number_fault
 from tawara.wire.s3.xml_out import quoted
 
@@ -81,7 +82,7 @@ class MultipartHandlers:
             class_named(domain, head.fields.get("x-amz-storage-class")),
             account=request.owner.id,
             content_type=given.content_type,
-            attributes=encode_attributes(given, None),
+            attributes=encode_attributes(given, None, parse_tag_field(head.fields)),
             checksum=checksum,
         )
         fields = dict(XML)
@@ -191,6 +192,8 @@ class MultipartHandlers:
             raise S3Fault(FaultCode.ACCESS_DENIED)
         if source.version_id not in (None, "null"):
             raise S3Fault(FaultCode.INVALID_ARGUMENT, "Invalid version id specified")
+        owner = request.head.fields.get(SOURCE_OWNER)
+        await self._context.check_owner(source.bucket, owner, request.key.account.id)
         domain, upload = await self._upload(request)
         for attempt in range(1, _LOOK_UPS + 1):
             try:

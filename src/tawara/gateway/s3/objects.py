@@ -18,7 +18,16 @@ from tawara.gateway.nginx_protocol import GatewayStep
 from tawara.gateway.reading import ReadResponse
 from tawara.gateway.s3.bodies import ReceivedBody, read_document
 from tawara.gateway.s3.buckets import XML
-from tawara.gateway.s3.context import STANDARD, S3Context, S3Request, class_name, class_named
+from tawara.gateway.s3.context import (
+    STANDARD,
+    S3Context,
+    S3Request,
+    check_version,
+    class_name,
+    class_named,
+    no_version,
+    refuse_acl,
+)
 from tawara.http1.reply import Reply
 from tawara.model.access.grants import Right
 from tawara.model.cluster import Checksum, Domain, HashType
@@ -42,7 +51,8 @@ from tawara.wire.s3.object_fields import (
     parse_overrides,
 )
 from tawara.wire.s3.results import DeletionResult, render_deletions
-from tawara.wire.s3.xml_in import LONGEST, KeyDeletion, parse_deletions
+from tawara.wire.s3.tags import Tags, parse_tag_field
+from tawara.wire.s3.xml_in import LONGEST, KeyDeletion, parse_deletions, parse_length, parse_modified_at
 from tawara.wire.s3.xml_out import quoted
 
 _STORING: Final = 64
@@ -52,8 +62,8 @@ _LOOKUPS: Final = 20
 _NUMBER: Final = re.compile(r"[0-9]{1,5}", re.ASCII)
 _JUDGED: Final = ("if-", "range")
 """Beginnings of the names of fields that nginx would judge itself."""
-_NOT_KEPT: Final = ("x-amz-tagging", "x-amz-website-redirect-location")
-_NOT_KEPT_PREFIXES: Final = ("x-amz-server-side-encryption", "x-amz-object-lock-", "x-amz-grant-")
+_NOT_KEPT: Final = ("x-amz-website-redirect-location",)
+_NOT_KEPT_PREFIXES: Final = ("x-amz-server-side-encryption", "x-amz-object-lock-")
 
 
 class ObjectHandlers:
@@ -72,7 +82,7 @@ class ObjectHandlers:
     async def get(self, request: S3Request) -> Reply | web.StreamResponse:
         """GetObject and HeadObject."""
         request.require(Right.READ)
-        _check_version(request)
+        check_version(request)
         domain, key = self._context.domain(request.head.target.bucket), request.head.target.key
         stored = await self._find(domain, key)
         for _ in range(_LOOKUPS):
@@ -88,7 +98,7 @@ class ObjectHandlers:
     async def attributes(self, request: S3Request) -> Reply:
         """GetObjectAttributes."""
         request.require(Right.READ)
-        _check_version(request)
+        check_version(request)
         asked = parse_attributes(request.head.fields)
         domain = self._context.domain(request.head.target.bucket)
         pages = parse_part_page(request.head.fields)
@@ -143,6 +153,8 @@ class ObjectHandlers:
         composite = checksum is not None and checksum.parts is not None
         if checksum is not None and answers_checksum(head.fields, partial=part is not None, composite=composite):
             fields |= checksum.fields()
+        if record.tags:
+            fields["x-amz-tagging-count"] = str(len(record.tags))
         if head.method == "HEAD":
             return Reply(status, fields, part=span)
         if not span.length:
@@ -183,7 +195,7 @@ class ObjectHandlers:
         context, head = self._context, request.head
         domain = context.domain(head.target.bucket)
         refuse_what_is_not_kept(head.fields)
-        given = parse_object_fields(head.fields)
+        given, tags = parse_object_fields(head.fields), parse_tag_field(head.fields)
         storage_class = class_named(domain, head.fields.get("x-amz-storage-class"))
         body = ReceivedBody(
             request,
@@ -199,7 +211,7 @@ class ObjectHandlers:
             md5=body.md5,
             conditions=partial(_check_write, head.fields, body),
             default_hash=HashType.MD5,
-            describe=partial(describe_body, body, given),
+            describe=partial(describe_body, body, given, tags),
         )
         etag = await self.receive(wanted, body)
         fields = {"etag": quoted(etag)}
@@ -228,9 +240,15 @@ class ObjectHandlers:
     async def delete(self, request: S3Request) -> Reply:
         """DeleteObject: the same answer whether there was an object or not."""
         request.require(Right.WRITE)
-        _check_version(request)
+        check_version(request)
         domain = self._context.domain(request.head.target.bucket)
-        deletion = KeyDeletion(request.head.target.key, etag=request.head.fields.get("if-match"))
+        fields = request.head.fields
+        deletion = KeyDeletion(
+            request.head.target.key,
+            etag=fields.get("if-match"),
+            modified_at=parse_modified_at(fields.get("x-amz-if-match-last-modified-time")),
+            length=parse_length(fields.get("x-amz-if-match-size")),
+        )
         await self._delete(domain, deletion)
         return Reply(204, {})
 
@@ -246,7 +264,7 @@ class ObjectHandlers:
         try:
             request.require_for(Right.WRITE, deletion.key)
             if deletion.version_id not in (None, "null"):
-                raise _no_version(deletion.version_id or "")
+                raise no_version(deletion.version_id or "")
             await self._delete(domain, deletion)
         except S3Fault as fault:
             return DeletionResult(deletion.key, fault)
@@ -256,7 +274,7 @@ class ObjectHandlers:
 
     async def _delete(self, domain: Domain, deletion: KeyDeletion) -> None:
         with suppress(UnknownKey):
-            await self._context.store.delete(domain, deletion.key, partial(_check_delete, deletion.etag))
+            await self._context.store.delete(domain, deletion.key, partial(_check_delete, deletion))
 
 
 def _named(fields: Mapping[str, str]) -> dict[str, str]:
@@ -283,11 +301,10 @@ def etag_of(stored: StoredFile) -> str:
 def refuse_what_is_not_kept(fields: HeaderFields) -> None:
     """Raise S3Fault (NotImplemented) for fields that would have to be stored and are not; they are never dropped."""
     lost = [name for name in fields.names() if name in _NOT_KEPT or name.startswith(_NOT_KEPT_PREFIXES)]
-    if fields.get("x-amz-acl") not in (None, "private", "bucket-owner-full-control"):
-        lost.append("x-amz-acl")
     if lost:
         names = ", ".join(sorted(lost))
         raise S3Fault(FaultCode.NOT_IMPLEMENTED, f"These header fields are not implemented: {names}")
+    refuse_acl(fields)
 
 
 def md5_of(checksum: Checksum | None) -> bytes | None:
@@ -295,10 +312,10 @@ def md5_of(checksum: Checksum | None) -> bytes | None:
     return checksum.digest if checksum is not None and checksum.hashtype is HashType.MD5 else None
 
 
-def describe_body(body: ReceivedBody, given: ObjectFields) -> ObjectDescription:
+def describe_body(body: ReceivedBody, given: ObjectFields, tags: Tags = ()) -> ObjectDescription:
     """Return what is stored with the object, once its body is complete."""
     etag = None if body.computed_md5 is None else body.computed_md5.hex()
-    return ObjectDescription(etag, encode_attributes(given, body.checksum))
+    return ObjectDescription(etag, encode_attributes(given, body.checksum, tags))
 
 
 def _check_write(fields: HeaderFields, body: ReceivedBody, stored: StoredFile | None) -> None:
@@ -313,18 +330,9 @@ def check_current(fields: HeaderFields, stored: StoredFile | None) -> None:
     preconditions.check_write(fields, None if stored is None else etag_of(stored))
 
 
-def _check_delete(etag: str | None, stored: StoredFile | None) -> None:
-    preconditions.check_delete(etag, None if stored is None else etag_of(stored))
-
-
-def _check_version(request: S3Request) -> None:
-    version = request.head.target.parameter("versionId")
-    if version not in (None, "null"):
-        raise _no_version(version or "")
-
-
-def _no_version(version: str) -> S3Fault:
-    return invalid_argument("versionId", version, "Invalid version id specified")
+def _check_delete(deletion: KeyDeletion, stored: StoredFile | None) -> None:
+    if stored is not None:
+        preconditions.check_delete(deletion, etag_of(stored), stored.stored_at, stored.length)
 
 
 def _part_of(

@@ -1,7 +1,8 @@
-"""Encodes what is stored with an object beside its bytes: header fields, user metadata, the client's checksum."""
+"""Encodes what is stored with an object beside its bytes: header fields, user metadata, the client's checksum, tags."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 import msgspec
@@ -24,6 +25,7 @@ class AttributeRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     """The object's checksum, in base64."""
     parts: int = 0
     """Number of parts of a composite checksum; 0 for one over the whole object."""
+    tags: dict[str, str] = {}
 
     def object_fields(self, content_type: str | None) -> ObjectFields:
         """Return the fields with which the object is answered."""
@@ -41,13 +43,24 @@ class AttributeRecord(msgspec.Struct, frozen=True, omit_defaults=True):
 EMPTY: Final = AttributeRecord()
 
 
-def encode_attributes(stored: ObjectFields, checksum: AnsweredChecksum | None) -> bytes | None:
+def encode_attributes(
+    stored: ObjectFields, checksum: AnsweredChecksum | None, tags: Sequence[tuple[str, str]] = ()
+) -> bytes | None:
     """Return the stored form; None if there is nothing to store. The media type is not part of it."""
-    record = AttributeRecord(dict(stored.fields), dict(stored.metadata))
+    record = AttributeRecord(dict(stored.fields), dict(stored.metadata), tags=dict(tags))
     if checksum is not None:
-        record = AttributeRecord(
-            record.fields, record.meta, checksum.algorithm.value, checksum.value, checksum.parts or 0
+        record = msgspec.structs.replace(
+            record, algorithm=checksum.algorithm.value, sum=checksum.value, parts=checksum.parts or 0
         )
+    return _encode(record)
+
+
+def with_tags(data: bytes | None, tags: Sequence[tuple[str, str]]) -> bytes | None:
+    """Return the stored form with other tags."""
+    return _encode(msgspec.structs.replace(decode_attributes(data), tags=dict(tags)))
+
+
+def _encode(record: AttributeRecord) -> bytes | None:
     return None if record == EMPTY else msgspec.json.encode(record)
 
 

@@ -12,6 +12,7 @@ from tawara.wire.s3.faults import FaultCode, S3Fault, invalid_argument
 from tawara.wire.s3.head import HeaderFields, check_key
 
 FIELD: Final = "x-amz-copy-source"
+SOURCE_OWNER: Final = "x-amz-source-expected-bucket-owner"
 _RANGE: Final = re.compile(r"bytes=([0-9]{1,18})-([0-9]{1,18})", re.ASCII)
 
 

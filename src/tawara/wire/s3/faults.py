@@ -15,6 +15,7 @@ class FaultCode(Enum):
     """The code of an S3 error answer; the value is (code, HTTP status, sentence)."""
 
     ACCESS_DENIED = ("AccessDenied", 403, "Access Denied")
+    ACCESS_FORBIDDEN = ("AccessForbidden", 403, "Access is forbidden")
     AUTHORIZATION_HEADER_MALFORMED = (
         "AuthorizationHeaderMalformed",
         400,
@@ -26,6 +27,7 @@ class FaultCode(Enum):
         "The authorization parameters in the query are not valid",
     )
     BAD_DIGEST = ("BadDigest", 400, "The checksum that you specified does not match what was received")
+    BAD_REQUEST = ("BadRequest", 400, "The request is not valid")
     BUCKET_ALREADY_EXISTS = ("BucketAlreadyExists", 409, "The bucket name is taken by another account")
     BUCKET_ALREADY_OWNED = ("BucketAlreadyOwnedByYou", 409, "The bucket exists already, and you own it")
     BUCKET_NOT_EMPTY = ("BucketNotEmpty", 409, "The bucket that you tried to delete is not empty")
@@ -63,6 +65,11 @@ class FaultCode(Enum):
     MALFORMED_POST = ("MalformedPOSTRequest", 400, "The body is not well-formed multipart/form-data")
     MALFORMED_TRAILER = ("MalformedTrailerError", 400, "The trailing fields are not well-formed or not as announced")
     MALFORMED_XML = ("MalformedXML", 400, "The XML is not well-formed or not of the published schema")
+    MAX_POST_PRE_DATA_LENGTH = (
+        "MaxPostPreDataLengthExceeded",
+        400,
+        "The fields of the form before the file are too large",
+    )
     METADATA_TOO_LARGE = ("MetadataTooLarge", 400, "The metadata exceed the maximum allowed size")
     METHOD_NOT_ALLOWED = ("MethodNotAllowed", 405, "The method is not allowed against this resource")
     MISSING_CONTENT_LENGTH = ("MissingContentLength", 411, "You must provide the Content-Length header field")

@@ -17,6 +17,8 @@ from tawara.wire.s3.xml_out import DECLARATION, NAMESPACE, Value, escape, render
 
 MOST_ENTRIES: Final = 1000
 """Most keys and common prefixes of one answer."""
+MOST_BUCKETS: Final = 10_000
+"""Most buckets that a page of ListBuckets may be asked for."""
 _NUMBER: Final = re.compile(r"[0-9]{1,18}", re.ASCII)
 _LONGEST: Final = 2**31 - 1
 
@@ -61,7 +63,7 @@ def parse_list_query(target: S3Target) -> ListQuery:
     marker = None if marker_text is None else marker_text.encode()
     token = target.parameter("continuation-token") if version == 2 else None
     after, after_prefix = marker or None, False
-    if token is not None:
+    if token:
         after, after_prefix = decode_token(token)
     elif after is not None:
         after_prefix = is_whole_prefix(after, prefix, delimiter)
@@ -164,12 +166,50 @@ def _positions(query: ListQuery, page: ListingPage, text: Callable[[bytes], str]
     return parts
 
 
-def render_buckets(owner: S3Owner, buckets: Sequence[tuple[str, int]]) -> bytes:
-    """Render the answer of ListBuckets: names with the time of their creation (unix seconds)."""
-    listed: list[tuple[str, Value]] = [
-        ("Bucket", [("Name", name), ("CreationDate", timestamp(created_at))]) for name, created_at in buckets
+@dataclass(frozen=True, slots=True)
+class BucketQuery:
+    """The parameters of ListBuckets."""
+
+    prefix: str | None = None
+    most: int | None = None
+    """Most buckets; None: all of them in one answer."""
+    after: str = ""
+    """The answer begins after this name."""
+    is_elsewhere: bool = False
+    """Whether buckets of another region are asked for, of which there are none."""
+
+
+def parse_bucket_query(target: S3Target, region: str) -> BucketQuery:
+    """Read the parameters of ListBuckets. Raises S3Fault (InvalidArgument)."""
+    text, token, asked = (target.parameter(each) for each in ("max-buckets", "continuation-token", "bucket-region"))
+    if text is not None and (_NUMBER.fullmatch(text) is None or not 1 <= int(text) <= MOST_BUCKETS):
+        raise invalid_argument("max-buckets", text, f"max-buckets must be a number between 1 and {MOST_BUCKETS}")
+    after = decode_token(token)[0].decode("utf-8", "replace") if token else ""
+    return BucketQuery(target.parameter("prefix"), int(text) if text else None, after, asked not in (None, "", region))
+
+
+def render_buckets(
+    owner: S3Owner,
+    buckets: Sequence[tuple[str, int]],
+    query: BucketQuery = BucketQuery(),
+) -> bytes:
+    """Render the answer of ListBuckets: of names in order, with the times of their creation, those asked for."""
+    found = [
+        (name, created_at)
+        for name, created_at in buckets
+        if name > query.after and name.startswith(query.prefix or "") and not query.is_elsewhere
     ]
+    most = len(found) if query.most is None else query.most
+    listed: list[tuple[str, Value]] = [
+        ("Bucket", [("Name", name), ("CreationDate", timestamp(created_at))]) for name, created_at in found[:most]
+    ]
+    token = encode_token(found[most - 1][0].encode(), is_prefix=False) if len(found) > most else None
     return render(
         "ListAllMyBucketsResult",
-        [("Owner", [("ID", owner.id), ("DisplayName", owner.name)]), ("Buckets", listed)],
+        [
+            ("Owner", [("ID", owner.id), ("DisplayName", owner.name)]),
+            ("Buckets", listed),
+            ("ContinuationToken", token),
+            ("Prefix", query.prefix),
+        ],
     )

@@ -1,4 +1,8 @@
-"""Uploads by browser forms: verifies a form's policy and signature, and the conditions on its fields."""
+"""Uploads by browser forms: verifies a form's policy and signature, and the conditions on its fields.
+
+Signatures of version 2 are accepted here, unlike in requests: many uploaders still sign forms so, and what they sign
+is the policy, which has a time of expiry.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +11,7 @@ import binascii
 import hmac
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -19,6 +23,8 @@ LONGEST_POLICY: Final = 20_480
 """Bytes of a policy in base64."""
 MOST_CONDITIONS: Final = 200
 _EXEMPT: Final = frozenset({"x-amz-signature", "file", "policy", "awsaccesskeyid", "signature"})
+_EXEMPT_PREFIXES: Final = ("x-ignore-", "x-amz-checksum-")
+"""A checksum needs no condition: it can only make that the file is refused."""
 _TIME: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,9})?Z", re.ASCII)
 
 
@@ -27,7 +33,8 @@ class PostAuthentication:
     """Who signed a form's policy, not yet verified."""
 
     access_key_id: str
-    scope: Scope
+    scope: Scope | None
+    """None for version 2."""
     signature: str
     policy: str
     """As it was sent, in base64: the string that is signed."""
@@ -50,20 +57,34 @@ def parse_post_authentication(form: Mapping[str, str]) -> PostAuthentication | N
 
     Raises S3Fault: InvalidArgument for a missing field or another algorithm.
     """
-    if "policy" not in form and "x-amz-signature" not in form:
+    if {"policy", "x-amz-signature", "awsaccesskeyid", "signature"}.isdisjoint(form):
         return None
-    for name in ("policy", "x-amz-algorithm", "x-amz-credential", "x-amz-date", "x-amz-signature"):
-        if not form.get(name):
-            raise invalid_argument(name, "", f"Bucket POST must contain a field named '{name}'")
+    if "awsaccesskeyid" in form or "signature" in form:
+        _require(form, ("policy", "awsaccesskeyid", "signature"))
+        return PostAuthentication(form["awsaccesskeyid"], None, form["signature"], form["policy"])
+    _require(form, ("policy", "x-amz-algorithm", "x-amz-credential", "x-amz-date", "x-amz-signature"))
     if form["x-amz-algorithm"] != ALGORITHM:
         raise invalid_argument("x-amz-algorithm", form["x-amz-algorithm"], f"Please use {ALGORITHM}")
     access_key_id, scope = parse_credential(form["x-amz-credential"], FaultCode.INVALID_ARGUMENT)
     return PostAuthentication(access_key_id, scope, form["x-amz-signature"], form["policy"])
 
 
+def _require(form: Mapping[str, str], names: Sequence[str]) -> None:
+    for name in names:
+        if not form.get(name):
+            raise invalid_argument(name, "", f"Bucket POST must contain a field named '{name}'")
+
+
 def verify_post(authentication: PostAuthentication, key: bytes) -> None:
-    """Raise S3Fault (SignatureDoesNotMatch) unless `key` signed the policy."""
-    expected = sign(key, authentication.policy)
+    """Raise S3Fault (SignatureDoesNotMatch) unless `key` signed the policy.
+
+    `key`: the signing key of the scope; for version 2 the secret.
+    """
+    if authentication.scope is None:
+        digest = hmac.digest(key, authentication.policy.encode(), "sha1")
+        expected = base64.b64encode(digest).decode()
+    else:
+        expected = sign(key, authentication.policy)
     if not hmac.compare_digest(expected.encode(), authentication.signature.encode()):
         raise S3Fault(FaultCode.SIGNATURE_DOES_NOT_MATCH, details=[("StringToSign", authentication.policy)])
 
@@ -142,7 +163,7 @@ def check_policy(policy: PostPolicy, form: Mapping[str, str], bucket: str, now: 
                 f'Invalid according to Policy: Policy Condition failed: ["{kind}", "${name}", "{expected}"]',
             )
     for name in form:
-        if name not in covered and name not in _EXEMPT and not name.startswith("x-ignore-"):
+        if name not in covered and name not in _EXEMPT and not name.startswith(_EXEMPT_PREFIXES):
             raise S3Fault(FaultCode.ACCESS_DENIED, f"Invalid according to Policy: Extra input fields: {name}")
 
 

@@ -6,6 +6,7 @@ from tawara.model.multipart import unquote
 from tawara.wire.http import ConditionResult, Conditions, Validators
 from tawara.wire.s3.faults import FaultCode, S3Fault
 from tawara.wire.s3.head import HeaderFields
+from tawara.wire.s3.xml_in import KeyDeletion
 
 
 def conditions_of(fields: HeaderFields, prefix: str = "") -> Conditions:
@@ -27,15 +28,12 @@ def check_write(fields: HeaderFields, current: str | None) -> None:
     """Judge If-Match and If-None-Match of a PUT, a completion or a copy's target.
 
     `current`: entity tag of the current object without quotes; None if there is none, a delete marker included. Raises
-    S3Fault: PreconditionFailed; NoSuchKey for If-Match where there is no object; NotImplemented for an If-None-Match
-    that is not `*`.
+    S3Fault: PreconditionFailed; NoSuchKey for If-Match where there is no object. Other than AWS, which knows `*` only,
+    If-None-Match may list entity tags.
     """
     match, none_match = fields.get("if-match"), fields.get("if-none-match")
-    if none_match is not None:
-        if none_match != "*":
-            raise S3Fault(FaultCode.NOT_IMPLEMENTED, "If-None-Match is implemented for * only")
-        if current is not None:
-            raise _failed("If-None-Match")
+    if none_match is not None and current is not None and _lists(none_match, current):
+        raise _failed("If-None-Match")
     if match is not None:
         if current is None:
             raise S3Fault(FaultCode.NO_SUCH_KEY)
@@ -43,13 +41,17 @@ def check_write(fields: HeaderFields, current: str | None) -> None:
             raise _failed("If-Match")
 
 
-def check_delete(etag: str | None, current: str | None) -> None:
-    """Judge the condition of a deletion: an entity tag, with or without quotes, or `*`.
+def check_delete(deletion: KeyDeletion, etag: str, modified_at: int | None, length: int) -> None:
+    """Judge the conditions of a deletion on the object that there is. Raises S3Fault: PreconditionFailed.
 
-    Raises S3Fault: PreconditionFailed. Without an object there is nothing that could be deleted wrongly.
+    Without an object there is nothing that could be deleted wrongly. `etag` has no quotes; `modified_at`: unix seconds.
     """
-    if etag is not None and current is not None and not _lists(etag, current):
+    if deletion.etag is not None and not _lists(deletion.etag, etag):
         raise _failed("If-Match")
+    if deletion.modified_at is not None and deletion.modified_at != modified_at:
+        raise _failed("x-amz-if-match-last-modified-time")
+    if deletion.length is not None and deletion.length != length:
+        raise _failed("x-amz-if-match-size")
 
 
 def check_read(conditions: Conditions, current: Validators) -> None:

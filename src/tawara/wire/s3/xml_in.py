@@ -8,20 +8,22 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, Final
 from xml.parsers import expat
 
 from tawara.model.multipart import MOST_PARTS, ListedPart, is_part_number
 from tawara.model.object_checksums import ChecksumAlgorithm, parse_value
+from tawara.wire.http import parse_date
 from tawara.wire.s3.faults import FaultCode, S3Fault, invalid_argument
 from tawara.wire.s3.head import check_key
+from tawara.wire.s3.tags import Tags, check_tags
 
 LONGEST: Final = 4 * 1024 * 1024
 """Most bytes of a document."""
 DEEPEST: Final = 16
 MOST_NODES: Final = 50_000
 MOST_DELETIONS: Final = 1000
-MOST_TAGS: Final = 50
 _BLANKS: Final = b" \t\r\n"
 _NUMBER: Final = re.compile(r"[0-9]{1,9}", re.ASCII)
 
@@ -114,6 +116,15 @@ class KeyDeletion:
     version_id: str | None = None
     etag: str | None = None
     """Delete only if the object has this entity tag; `*`: only if it exists."""
+    modified_at: int | None = None
+    """Delete only if the object was stored at this time, unix seconds."""
+    length: int | None = None
+    """Delete only if the object has this length in bytes."""
+
+    @property
+    def is_conditional(self) -> bool:
+        """Whether there is a condition."""
+        return self.etag is not None or self.modified_at is not None or self.length is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,8 +149,38 @@ def parse_deletions(body: bytes) -> DeletionList:
             raise S3Fault(FaultCode.MALFORMED_XML)
         encoded = key.text.encode()
         check_key(encoded)
-        deletions.append(KeyDeletion(encoded, each.value("VersionId") or None, each.value("ETag") or None))
+        deletions.append(
+            KeyDeletion(
+                encoded,
+                each.value("VersionId") or None,
+                each.value("ETag") or None,
+                parse_modified_at(each.value("LastModifiedTime")),
+                parse_length(each.value("Size")),
+            )
+        )
     return DeletionList(tuple(deletions), (document.value("Quiet") or "").lower() == "true")
+
+
+def parse_modified_at(text: str | None) -> int | None:
+    """Read the time of a condition, in the form of RFC 9110 or of ISO 8601. Raises S3Fault (InvalidArgument)."""
+    if not text:
+        return None
+    seconds = parse_date(text)
+    if seconds is None:
+        try:
+            seconds = int(datetime.fromisoformat(text.replace("Z", "+00:00")).timestamp())
+        except (ValueError, OverflowError):
+            raise invalid_argument("LastModifiedTime", text, "The time of the condition is not valid") from None
+    return seconds
+
+
+def parse_length(text: str | None) -> int | None:
+    """Read the length of a condition. Raises S3Fault (InvalidArgument)."""
+    if not text:
+        return None
+    if not re.fullmatch("[0-9]{1,18}", text, re.ASCII):
+        raise invalid_argument("Size", text, "The size of the condition is not a number")
+    return int(text)
 
 
 def parse_part_list(body: bytes, algorithm: ChecksumAlgorithm | None) -> tuple[ListedPart, ...]:
@@ -180,8 +221,8 @@ def parse_location(body: bytes) -> str | None:
     return parse_xml(body, "CreateBucketConfiguration").value("LocationConstraint") or None
 
 
-def parse_tagging(body: bytes) -> tuple[tuple[str, str], ...]:
-    """Read the tags of an object or bucket. Raises S3Fault: MalformedXML, InvalidTag."""
+def parse_tagging(body: bytes, most: int) -> Tags:
+    """Read the tags of an object or bucket, at most `most`. Raises S3Fault: MalformedXML, InvalidTag."""
     tag_set = parse_xml(body, "Tagging").child("TagSet")
     if tag_set is None:
         raise S3Fault(FaultCode.MALFORMED_XML)
@@ -191,6 +232,5 @@ def parse_tagging(body: bytes) -> tuple[tuple[str, str], ...]:
         if key is None or value is None:
             raise S3Fault(FaultCode.MALFORMED_XML)
         tags.append((key.text, value.text))
-    if len(tags) > MOST_TAGS or len({key for key, _ in tags}) < len(tags):
-        raise S3Fault(FaultCode.INVALID_TAG, "There are too many tags, or several of one key")
+    check_tags(tags, most)
     return tuple(tags)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import zlib
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from tawara.wire.http import Validators
 from tawara.wire.s3 import attributes, checksum_fields, copy_source, object_fields, preconditions
 from tawara.wire.s3.faults import FaultCode, S3Fault
 from tawara.wire.s3.head import HeaderFields
+from tawara.wire.s3.xml_in import KeyDeletion, parse_deletions, parse_length, parse_modified_at
 from tests.unit.wire.s3.oracle import call, read
 
 TAG = "d41d8cd98f00b204e9800998ecf8427e"
@@ -235,7 +237,8 @@ def test_writing_only_what_is_not_there() -> None:
     preconditions.check_write(lines, None)
     fault = refusal(preconditions.check_write, lines, TAG)
     assert (fault.code.code, fault.status) == ("PreconditionFailed", 412)
-    assert refusal(preconditions.check_write, fields(if_none_match=f'"{TAG}"'), None).code is FaultCode.NOT_IMPLEMENTED
+    preconditions.check_write(fields(if_none_match='"other"'), TAG)
+    assert refusal(preconditions.check_write, fields(if_none_match=f'"other", "{TAG}"'), TAG).status == 412
 
 
 @pytest.mark.parametrize("match", [f'"{TAG}"', TAG, "*"])
@@ -248,12 +251,31 @@ def test_overwriting_only_what_is_known(match: str) -> None:
 
 
 def test_deleting_only_what_is_known() -> None:
-    """K4: DeleteObject with an If-Match that differs is 412, nothing is deleted."""
-    preconditions.check_delete(f'"{TAG}"', TAG)
-    preconditions.check_delete("*", TAG)
-    preconditions.check_delete(None, TAG)
-    preconditions.check_delete(TAG, None)
-    assert refusal(preconditions.check_delete, '"other"', TAG).code is FaultCode.PRECONDITION_FAILED
+    """K4: DeleteObject with an If-Match, time or size that differs is 412, nothing is deleted."""
+    stored = (TAG, 1_000_000_000, 5)
+    for etag in (f'"{TAG}"', "*", TAG, None):
+        preconditions.check_delete(KeyDeletion(b"k", etag=etag, modified_at=1_000_000_000, length=5), *stored)
+    for deletion in (
+        KeyDeletion(b"k", etag='"other"'),
+        KeyDeletion(b"k", modified_at=1_000_000_001),
+        KeyDeletion(b"k", length=6),
+    ):
+        assert refusal(preconditions.check_delete, deletion, *stored).code is FaultCode.PRECONDITION_FAILED
+
+
+def test_conditions_of_many_deletions() -> None:
+    """K4: entity tag, time and size of each key in DeleteObjects are read as botocore writes them."""
+    time = datetime(2026, 12, 1, tzinfo=UTC)
+    key = {"Key": "k", "ETag": '"x"', "LastModifiedTime": time, "Size": 5}
+    captured = call("delete_objects", Bucket="b", Delete={"Objects": [key]})
+    assert parse_deletions(captured.body).deletions == (
+        KeyDeletion(b"k", etag='"x"', modified_at=int(time.timestamp()), length=5),
+    )
+    head = call("delete_object", Bucket="b", Key="k", IfMatchLastModifiedTime=time, IfMatchSize=5).head().fields
+    assert parse_modified_at(head.get("x-amz-if-match-last-modified-time")) == int(time.timestamp())
+    assert parse_length(head.get("x-amz-if-match-size")) == 5
+    for parse, text in ((parse_modified_at, "yesterday"), (parse_length, "-1")):
+        assert refusal(parse, text).code is FaultCode.INVALID_ARGUMENT
 
 
 CURRENT = Validators(f'"{TAG}"', 1_000_000_000)

@@ -11,7 +11,15 @@ from hypothesis import strategies as st
 
 from tawara.model.listing_page import ListedKey, ListingPage
 from tawara.wire.s3.faults import FaultCode, S3Fault
-from tawara.wire.s3.lists import MOST_ENTRIES, S3Owner, encode_key, parse_list_query, render_objects
+from tawara.wire.s3.lists import (
+    MOST_ENTRIES,
+    S3Owner,
+    encode_key,
+    parse_bucket_query,
+    parse_list_query,
+    render_buckets,
+    render_objects,
+)
 from tawara.wire.s3.tokens import decode_token, encode_token
 from tests.unit.wire.s3.oracle import call, read
 
@@ -121,7 +129,6 @@ def test_how_many(text: str, most: int) -> None:
         "max-keys=99999999999",
         "encoding-type=b64",
         "list-type=2&continuation-token=!",
-        "list-type=2&continuation-token=",
     ],
 )
 def test_wrong_parameters(query: str) -> None:
@@ -175,3 +182,34 @@ def test_keys_without_utf8() -> None:
     query = parse_list_query(read("GET", URL, {}).target)
     body = render_objects("b", query, page, class_name=lambda _: "STANDARD")
     assert "\ufffd\ufffd".encode() in body
+
+
+def test_an_empty_token() -> None:
+    """L7: an empty continuation token begins at the first key, and is echoed."""
+    target = read("GET", "http://store.example/b?list-type=2&continuation-token=", {}).target
+    query = parse_list_query(target)
+    assert (query.after, query.token) == (None, "")
+
+
+def test_pages_of_buckets() -> None:
+    """ListBuckets in pages, of a prefix or a region, names every bucket once."""
+    buckets = [(name, 0) for name in ("a", "b1", "b2", "b3", "c")]
+    names: list[str] = []
+    token: dict[str, Any] = {}
+    while True:
+        captured = call("list_buckets", MaxBuckets=2, Prefix="b", BucketRegion="eu-tawara-1", **token)
+        query = parse_bucket_query(captured.head().target, "eu-tawara-1")
+        answer = call("list_buckets", render_buckets(S3Owner("1", "n"), buckets, query)).result
+        assert answer["Prefix"] == "b"
+        names += [each["Name"] for each in answer["Buckets"]]
+        if "ContinuationToken" not in answer:
+            break
+        token = {"ContinuationToken": answer["ContinuationToken"]}
+    assert names == ["b1", "b2", "b3"]
+    captured = call("list_buckets", BucketRegion="us-west-2")
+    query = parse_bucket_query(captured.head().target, "eu-tawara-1")
+    assert call("list_buckets", render_buckets(S3Owner("1", "n"), buckets, query)).result["Buckets"] == []
+    for wrong in ("max-buckets=0", "max-buckets=x", "max-buckets=10001", "continuation-token=!"):
+        with pytest.raises(S3Fault) as raised:
+            parse_bucket_query(read("GET", f"http://store.example/?{wrong}", {}).target, "")
+        assert raised.value.code is FaultCode.INVALID_ARGUMENT

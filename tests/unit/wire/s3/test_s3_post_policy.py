@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hmac
 import json
 from typing import Any
 
@@ -51,6 +52,7 @@ def test_forms_of_botocore() -> None:
     authentication = parse_post_authentication(form)
     assert authentication is not None
     assert authentication.access_key_id == ACCESS_KEY_ID
+    assert authentication.scope is not None
     key = signing_key(SECRET, authentication.scope)
     verify_post(authentication, key)
     policy = parse_policy(form["policy"])
@@ -59,6 +61,21 @@ def test_forms_of_botocore() -> None:
     assert refusal(check_policy, policy, form, "b", policy.expires).code is FaultCode.ACCESS_DENIED
     assert refusal(check_policy, policy, form, "other", 0).code is FaultCode.ACCESS_DENIED
     assert refusal(verify_post, authentication, key[::-1]).code is FaultCode.SIGNATURE_DOES_NOT_MATCH
+
+
+def test_forms_signed_by_version_two() -> None:
+    """A7: forms of old uploaders, signed by HMAC-SHA1 of the policy, verify, too."""
+    policy = encoded([])
+    signature = base64.b64encode(hmac.digest(SECRET.encode(), policy.encode(), "sha1")).decode()
+    form = {"awsaccesskeyid": ACCESS_KEY_ID, "signature": signature, "policy": policy}
+    found = parse_post_authentication(form)
+    assert found is not None
+    assert (found.access_key_id, found.scope) == (ACCESS_KEY_ID, None)
+    verify_post(found, SECRET.encode())
+    assert refusal(verify_post, found, b"other").code is FaultCode.SIGNATURE_DOES_NOT_MATCH
+    for name in form:
+        part = {each: value for each, value in form.items() if each != name}
+        assert refusal(parse_post_authentication, part).code is FaultCode.INVALID_ARGUMENT
 
 
 @pytest.mark.parametrize(
@@ -72,6 +89,7 @@ def test_forms_of_botocore() -> None:
         ([["STARTS-WITH", "$KEY", "up/"]], {"key": "up/x"}, True),
         ([{"Key": "a"}], {"key": "a"}, True),
         ([{"key": "a"}], {"key": "a", "acl": "public-read"}, False),
+        ([{"key": "a"}], {"key": "a", "x-amz-checksum-crc32": "AAAAAA=="}, True),
         ([{"key": "a"}], {"key": "a", "x-ignore-me": "1", "policy": "p", "x-amz-signature": "s", "file": ""}, True),
         ([{"key": "a"}, {"acl": "private"}], {"key": "a"}, False),
         ([{"bucket": "b"}, {"key": "a"}], {"key": "a"}, True),
