@@ -10,9 +10,9 @@ import ipaddress
 import re
 import ssl
 import threading
-from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, closing, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from email.message import Message
 from pathlib import Path
 from typing import Any, TypeVar
@@ -57,6 +57,8 @@ class S3Fixture:
     certificate: Path
     key: str
     """ID:SECRET of a key that may do everything."""
+    clients: list[Any] = field(default_factory=list)
+    bodies: list[Any] = field(default_factory=list)
 
     def run(self, what: Coroutine[Any, Any, T]) -> T:
         """Run a coroutine in the store's loop, and wait for it."""
@@ -69,9 +71,9 @@ class S3Fixture:
         )
 
     def client(self, scheme: str = "http", key: str | None = None, **config: Any) -> Any:
-        """A boto3 client at its defaults, but for what is given."""
+        """A boto3 client at its defaults, but for what is given. It is closed with the store."""
         access_key, _, secret = (key or self.key).partition(":")
-        return _SESSION.client(
+        made = _SESSION.client(
             "s3",
             endpoint_url=config.pop("endpoint_url", None) or self.endpoint(scheme),
             region_name=REGION,
@@ -80,6 +82,14 @@ class S3Fixture:
             verify=str(self.certificate),
             config=Config(retries={"max_attempts": 1}, **config),
         )
+        made.meta.events.register("after-call.s3.GetObject", _keep_body(self.bodies))
+        self.clients.append(made)
+        return made
+
+    def close(self) -> None:
+        """Close all clients, and connections with bodies that were not read."""
+        for each in (*self.bodies, *self.clients):
+            each.close()
 
     def bucket(self, name: str) -> str:
         """Create a bucket; return its name."""
@@ -144,6 +154,16 @@ class S3Answer:
     def refusal(self) -> tuple[str, int]:
         """Code and status."""
         return self.code, self.status
+
+
+def _keep_body(bodies: list[Any]) -> Callable[..., None]:
+    """Keep bodies of answers, so that none is collected, with a warning, before it is closed."""
+
+    def keep(parsed: dict[str, Any], **_: Any) -> None:
+        if "Body" in parsed:
+            bodies.append(parsed["Body"])
+
+    return keep
 
 
 class _Signer(S3SigV4Auth):  # type: ignore[misc]
@@ -280,6 +300,7 @@ def s3_fixture(
     try:
         yield ready[0]
     finally:
+        ready[0].close()
         assert ended is not None
         ready[0].loop.call_soon_threadsafe(ended.set)
         thread.join(30)

@@ -9,7 +9,6 @@ import json
 import re
 import socket
 import urllib.request
-from collections.abc import Iterator
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -30,13 +29,6 @@ from tests.acceptance.s3_fixture import REGION, S3Fixture, s3_fixture
 from tests.acceptance.store import free_ports, store
 
 HELLO = hashlib.md5(b"hello").hexdigest()
-
-
-@pytest.fixture(scope="module")
-def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Fixture]:
-    """One store for all tests of the module."""
-    with s3_fixture(tmp_path_factory.mktemp("s3")) as found:
-        yield found
 
 
 @pytest.fixture(params=["http", "https"])
@@ -211,7 +203,8 @@ def test_presigned_urls(s3: S3Fixture, bucket: str, client: Any) -> None:
         assert (answer.read(), answer.headers["Content-Type"]) == (b"hello", "text/html")
     with pytest.raises(HTTPError) as raised:
         urllib.request.urlopen(url.replace("text%2Fhtml", "text%2Fplain"))
-    assert (raised.value.code, b"SignatureDoesNotMatch" in raised.value.read()) == (403, True)
+    with closing(raised.value) as refused:
+        assert (refused.code, b"SignatureDoesNotMatch" in refused.read()) == (403, True)
     url = plain.generate_presigned_url("put_object", Params={"Bucket": bucket, "Key": "new"})
     urllib.request.urlopen(urllib.request.Request(url, b"data", {"Content-Type": ""}, method="PUT")).close()
     assert plain.get_object(Bucket=bucket, Key="new")["Body"].read() == b"data"
