@@ -12,6 +12,7 @@ from typing import Final
 from aiohttp import web
 from aiohttp.web_protocol import RequestPayloadError
 
+from tawara.gateway.requests import HttpRequest
 from tawara.gateway.s3.authenticator import S3Authenticator
 from tawara.gateway.s3.buckets import XML
 from tawara.gateway.s3.context import S3Context, class_named
@@ -52,7 +53,7 @@ _AT_ONCE: Final = 65_536
 class FormRequest:
     """A POST of a form, whose policy is not yet verified."""
 
-    http: web.BaseRequest
+    received: HttpRequest
     head: RequestHead
     fields: dict[str, str]
     """Header fields of every answer to this request."""
@@ -73,8 +74,11 @@ class FormHandler:
 
     async def handle(self, request: FormRequest, now: int) -> Reply:
         """Verify the policy, and store the file as the form says. `now`: unix seconds of this machine's clock."""
-        body = FormBody(request, self._context)
-        await send_continue(request.http)
+        received = request.received
+        if not isinstance(received, web.BaseRequest):  # nginx passes on what has no body in this form
+            raise S3Fault(FaultCode.INCOMPLETE_BODY)
+        body = FormBody(received, request.head, self._context)
+        await send_continue(received)
         form = await body.read_fields()
         policy = await self._authenticate(request, form, now)
         domain = self._context.domain(request.head.target.bucket)
@@ -102,7 +106,7 @@ class FormHandler:
         )
         await self._context.writer.check(wanted)
         await self._context.writer.store_stream(wanted, file.pieces(), None)
-        location = f"{request.http.scheme}://{request.http.host}/{domain.name}/"
+        location = f"{received.scheme}://{request.head.fields.get('host') or ''}/{domain.name}/"
         status, answered, xml = success_reply(form, domain.name, key, quoted(file.etag), location)
         return Reply(status, answered | (XML if xml else {}), xml)
 
@@ -126,9 +130,9 @@ class FormHandler:
 class FormBody:
     """Reads the body of a form: first the fields, then the file."""
 
-    def __init__(self, request: FormRequest, context: S3Context) -> None:
-        self._request, self._limits = request, context.limits
-        self._reader = FormReader(request.head.fields.get("content-type") or "")
+    def __init__(self, received: web.BaseRequest, head: RequestHead, context: S3Context) -> None:
+        self._received, self._limits = received, context.limits
+        self._reader = FormReader(head.fields.get("content-type") or "")
         self._waiting: list[bytes] = []
         """Pieces of the file that arrived with the last fields."""
 
@@ -149,7 +153,7 @@ class FormBody:
     async def _read(self) -> bytes:
         try:
             async with asyncio.timeout(self._limits.stalled_body):
-                data = await self._request.http.content.read(_AT_ONCE)
+                data = await self._received.content.read(_AT_ONCE)
         except TimeoutError:
             raise S3Fault(FaultCode.REQUEST_TIMEOUT) from None
         except RequestPayloadError:

@@ -91,7 +91,7 @@ def authentication_of(head: RequestHead) -> Authentication | None:
     has a session token: no such tokens are given out.
     """
     query = {name for name, _ in head.target.query}
-    header = head.fields.get("authorization")
+    header = head.fields.get("authorization") or None
     presigned = bool(query & {"X-Amz-Algorithm", "X-Amz-Signature", "X-Amz-Credential"})
     if header is not None and presigned:
         raise S3Fault(FaultCode.INVALID_ARGUMENT, "Only one authentication mechanism is allowed: header or query")
