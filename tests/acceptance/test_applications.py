@@ -78,12 +78,17 @@ def at(port: int, *, reproxy: bool = False) -> list[Application]:
 
 
 @asynccontextmanager
-async def behind(directory: Path, *, local: bool = True) -> AsyncIterator[Behind]:
+async def behind(directory: Path, *, local: bool = True, reproxy: bool = False) -> AsyncIterator[Behind]:
     """A gateway whose reads are not public, with a file on every host, and an application."""
     async with (
         fake_application() as application,
         store_fixture(
-            directory, nginx=True, public_reads=False, limits=QUICK, applications=at(application.port), local=local
+            directory,
+            nginx=True,
+            public_reads=False,
+            limits=QUICK,
+            applications=at(application.port, reproxy=reproxy),
+            local=local,
         ) as store,
     ):
         assert (await store.put("/d/k?class=three", DATA, Content_Type="image/png")).status == 201

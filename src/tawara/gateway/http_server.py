@@ -22,6 +22,7 @@ from tawara.gateway.nginx import NginxFront
 from tawara.gateway.nginx_protocol import GatewayStep, HeaderField
 from tawara.gateway.plain_requests import PlainRequests, label_of
 from tawara.gateway.put_handlers import AdmitHandler, SmallPutHandler, StoreHandler, UnreceivedHandler
+from tawara.gateway.reproxy_applications import ReproxyHandler
 from tawara.gateway.requests import HttpRequest, RequestParser
 from tawara.gateway.serve_handler import ServeHandler
 from tawara.http1.connections import SERVER, HttpServer, send_response
@@ -61,14 +62,19 @@ def handlers(
     front: NginxFront | None,
     limits: Limits,
     files: ApplicationFileHandler | None = None,
+    reproxy: ReproxyHandler | None = None,
 ) -> Mapping[GatewayStep, Handler]:
-    """Return the handler of each step that a request can have; `files`: for the files that applications name."""
+    """Return the handler of each step that a request can have; `files`: for the files that applications name;
+    `reproxy`: for applications that answer with X-Reproxy-URL.
+    """
     if front is None:  # without nginx the header fields of a step come from a client and are ignored
         return {GatewayStep.DECIDE: partial(serve.handle, by_nginx=False)}
     further: dict[GatewayStep, Handler] = {}
     if files is not None:
         further[GatewayStep.FILE] = partial(files.handle, by_nginx=True)
         further[GatewayStep.FILE_STREAM] = partial(files.handle, by_nginx=False)
+    if reproxy is not None:
+        further[GatewayStep.APPLICATION] = reproxy.handle
     return further | {
         GatewayStep.DECIDE: partial(serve.handle, by_nginx=True),
         GatewayStep.STREAM: partial(serve.handle, by_nginx=False),

@@ -68,13 +68,17 @@ def render_paths(applications: Sequence[Application]) -> str:
 
 
 def _location(path: str, application: Application) -> str:
-    """Render the location of an application's own requests. A client's fields of internal names are removed."""
+    """Render the location of an application's own requests; some pass through the gateway's process."""
+    target = f"proxy_pass http://application_{application.number};"
+    if application.reproxy:
+        step = {HeaderField.STEP: str(GatewayStep.APPLICATION), HeaderField.APPLICATION: str(application.number)}
+        target = "\n".join(["proxy_pass http://gateway;", *(f"proxy_set_header {n} {v};" for n, v in step.items())])
     return f"""\
 location {path} {{
     set $tawara_application {application.number};
     error_page 413 /.tawara/nginx/413;
     error_page 502 504 =503 {_DOWN};
-    proxy_pass http://application_{application.number};
+{indent(target)}
     proxy_set_header Host $http_host;
     proxy_set_header Connection "";
     proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;

@@ -65,6 +65,8 @@ class GatewayStep(StrEnum):
     """Return the location of a file that an application has named, and has authorised."""
     FILE_STREAM = "file-stream"
     """Send the body of such a file, as STREAM."""
+    APPLICATION = "application"
+    """Pass a request to an application that answers with X-Reproxy-URL."""
     UNRECEIVED = "unreceived"
     """Answer a PUT whose body could not be received, or was not admitted."""
     BODY = "body"

@@ -22,7 +22,7 @@ from tawara.wire.plain_request import NotPlain, PlainRequest
 
 _STEP: Final = HeaderField.STEP.lower().encode()
 _READS: Final = (GatewayStep.DECIDE.encode(), GatewayStep.FILE.encode())
-_STREAMS: Final = (GatewayStep.STREAM, GatewayStep.FILE_STREAM, GatewayStep.BODY)
+_STREAMS: Final = (GatewayStep.STREAM, GatewayStep.FILE_STREAM, GatewayStep.APPLICATION, GatewayStep.BODY)
 _ADMIT: Final = GatewayStep.ADMIT.encode()
 _SMALL_PUT: Final = GatewayStep.SMALL_PUT.encode()
 _STEP_LABELS: Final = {each.encode(): each.value for each in (GatewayStep.ADMIT, GatewayStep.UNRECEIVED)}

@@ -26,6 +26,7 @@ from tawara.gateway.peers import PeerMonitor
 from tawara.gateway.process import GatewayProcess
 from tawara.gateway.protocol_listener import FurtherProtocol, GatewayParts
 from tawara.gateway.put_handlers import StreamedPutHandler
+from tawara.gateway.reproxy_applications import ReproxyHandler
 from tawara.gateway.requests import RequestParser
 from tawara.gateway.serve_handler import ServeHandler
 from tawara.instruments import RequestMeter
@@ -98,6 +99,7 @@ class Gateway:
         self._applications, self._cache = applications, cache if nginx is not None else None
         self._inherited: dict[ListenerProtocol, socket.socket] = {}
         self._peers: PeerMonitor | None = None
+        self._reproxying: ReproxyHandler | None = None
         self._certificate: CertificateWatch | None = None
         self._http: GatewayHttpServer | None = None
         self._writer: FileWriter | None = None
@@ -229,7 +231,9 @@ class Gateway:
         number = self._process.number if self._process is not None else 0
         serve = ServeHandler(self._metadata, store, parser, self._get, put, process=number)
         files = ApplicationFileHandler(self._applications, parser, self._get) if self._applications else None
-        steps = handlers(serve, parser, self._writer, self._nginx, limits, files)
+        if any(each.reproxy for each in self._applications):
+            self._reproxying = ReproxyHandler(self._applications, self._metadata, self._view, limits)
+        steps = handlers(serve, parser, self._writer, self._nginx, limits, files, self._reproxying)
         return GatewayHttpServer(steps, limits, reads_at_once=self._metadata.reads_at_once, fast_path=self._fast_path)
 
     def _fid_cache(self) -> FidCache | None:
@@ -261,6 +265,8 @@ class Gateway:
             await self._certificate.stop()
         if self._peers is not None:
             await self._peers.stop()
+        if self._reproxying is not None:
+            await self._reproxying.close()
         if self._nginx is not None:
             await self._nginx.stop()
         for listener in self._listeners:

@@ -21,6 +21,7 @@ from tawara.gateway.nginx import NginxFront
 from tawara.gateway.nginx_protocol import GatewayStep
 from tawara.gateway.nginx_replicas import NginxReplicas
 from tawara.gateway.put_handlers import StreamedPutHandler
+from tawara.gateway.reproxy_applications import ReproxyHandler
 from tawara.gateway.requests import HttpRequest, RequestParser
 from tawara.gateway.serve_handler import ServeHandler
 from tawara.gateway.spool import Spool, SpoolFull
@@ -74,7 +75,13 @@ class Gateway:
         serve = ServeHandler(cast(Metadata, fake.metadata), fake.store, parser, get, put)
         files = ApplicationFileHandler((), parser, get)
         self.behind: Mapping[GatewayStep, Handler] = handlers(
-            serve, parser, fake.writer, cast(NginxFront, self.front), limits, files
+            serve,
+            parser,
+            fake.writer,
+            cast(NginxFront, self.front),
+            limits,
+            files,
+            ReproxyHandler((), cast(Metadata, fake.metadata), fake.view, limits),
         )
         self.alone: Mapping[GatewayStep, Handler] = handlers(serve, parser, fake.writer, None, limits, files)
 
