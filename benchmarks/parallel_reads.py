@@ -1,15 +1,17 @@
-"""How fast the client reads a large file from one and from two nodes that send at most so many bytes a second.
+"""How fast a client reads, and a worker copies, a large file from one and from two nodes of limited speed.
 
     python -m benchmarks.parallel_reads [--megabytes 256] [--rate 50]
 
 Each node is a process that sends the file from memory, its connections together at most at that rate, as a disk or a
-network interface does. `curl` reads from one of them as the peer.
+network interface does. `curl` reads from one of them as the peer. A copy of a worker, which has a checksum, goes to a
+third process that does nothing with the bytes.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import hashlib
 import multiprocessing
 import re
 import subprocess
@@ -19,7 +21,9 @@ from contextlib import contextmanager
 
 from tawara.client.reading import Located, Reading
 from tawara.client.replies import FileInfo
+from tawara.model.cluster import Checksum, HashType
 from tawara.nodes.client import NodeClient
+from tawara.workers.copying import copy
 
 FILE = "dev1/0/000/000/0000000001.fid"
 PIECE = bytes(256 * 1024)
@@ -37,10 +41,15 @@ class LimitedNode:
         """When the node has sent all that it has taken on, in seconds of the monotonic clock."""
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Answer the GETs of one connection, with or without a range."""
+        """Answer the GETs of one connection, with or without a range, and PUTs, whose bodies are thrown away."""
         while not reader.at_eof():
             try:
                 head = await reader.readuntil(b"\r\n\r\n")
+                if head.startswith(b"PUT "):
+                    for _ in range(0, self._length, len(PIECE)):
+                        await reader.readexactly(len(PIECE))
+                    writer.write(b"HTTP/1.1 201 Created\r\nContent-Length: 0\r\n\r\n")
+                    continue
             except asyncio.IncompleteReadError:
                 break
             match = re.search(rb"(?i)\r\nRange: bytes=(\d+)-(\d+)", head)
@@ -98,6 +107,27 @@ async def read(urls: list[str], length: int) -> float:
         return length / (time.perf_counter() - began) / 1e6
 
 
+async def repair(urls: list[str], length: int, target: str) -> float:
+    """Megabytes a second of a worker that copies these replicas to another node."""
+    hasher = hashlib.md5(usedforsecurity=False)
+    for _ in range(0, length, len(PIECE)):
+        hasher.update(PIECE)
+    checksum = Checksum(HashType.MD5, hasher.digest())
+    async with NodeClient() as nodes:
+        began = time.perf_counter()
+        await copy(
+            nodes,
+            urls[0],
+            target,
+            length=length,
+            checksum=checksum,
+            hashtype=None,
+            verifies_md5=True,
+            others=urls[1:],
+        )
+        return length / (time.perf_counter() - began) / 1e6
+
+
 def curl(url: str, length: int) -> float:
     """Megabytes a second of curl."""
     began = time.perf_counter()
@@ -112,13 +142,21 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=50, help="megabytes a second of each node")
     options = parser.parse_args()
     length = options.megabytes * 1024 * 1024
-    with node("127.0.0.2", length, options.rate * 1e6) as one, node("127.0.0.3", length, options.rate * 1e6) as two:
+    with (
+        node("127.0.0.2", length, options.rate * 1e6) as one,
+        node("127.0.0.3", length, options.rate * 1e6) as two,
+        node("127.0.0.4", length, options.rate * 1e6) as target,
+    ):
         peer = curl(one, length)
         single = asyncio.run(read([one], length))
         both = asyncio.run(read([one, two], length))
+        copied = asyncio.run(repair([one], length, target))
+        copied_from_both = asyncio.run(repair([one, two], length, target))
     print(f"curl from one node {peer:6.1f} MB/s")
     print(f"client from one    {single:6.1f} MB/s   {single / peer:.2f} x curl")
     print(f"client from two    {both:6.1f} MB/s   {both / single:.2f} x from one")
+    print(f"copy from one      {copied:6.1f} MB/s   {copied / peer:.2f} x curl")
+    print(f"copy from two      {copied_from_both:6.1f} MB/s   {copied_from_both / copied:.2f} x from one")
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ All decisions depend on one `Cluster` and a `random.Random` only.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from math import log
@@ -117,6 +117,17 @@ def read_weight(cluster: Cluster, devid: int) -> float:
 
 def nearest_first(cluster: Cluster, devids: Iterable[int], destination: int) -> list[int]:
     """Sort devices: those on the destination's host first, then those in its zone, else in the given order."""
+    return sorted(devids, key=_distance_to(cluster, destination))
+
+
+def as_near_as_first(cluster: Cluster, devids: Sequence[int], destination: int) -> list[int]:
+    """Return the first of some devices, and those that are as near to the destination; see `nearest_first`."""
+    distance = _distance_to(cluster, destination)
+    return [devid for devid in devids if distance(devid) == distance(devids[0])]
+
+
+def _distance_to(cluster: Cluster, destination: int) -> Callable[[int], int]:
+    """Return the function by which a device is on the destination's host (0), in its zone (1), or elsewhere (2)."""
     zones = Zones.of(cluster.settings)
 
     def host(devid: int) -> Host | None:
@@ -131,7 +142,7 @@ def nearest_first(cluster: Cluster, devids: Iterable[int], destination: int) -> 
             return 2
         return 0 if here == there else int(zones.zone_of(here.ip) != zones.zone_of(there.ip)) + 1
 
-    return sorted(devids, key=distance)
+    return distance
 
 
 def order_for_reading(cluster: Cluster, devids: Iterable[int], rng: Random) -> ReadOrder:

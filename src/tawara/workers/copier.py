@@ -22,9 +22,10 @@ from tawara.metadata.wakeups import Wakeup
 from tawara.model.cluster import Checksum, StorageClass
 from tawara.model.errors import ClassNotFound, FidConflict, LeaseLost, NodeUnreachable
 from tawara.model.files import CopyReservation, QueuedTask, Replication, StoredFile
-from tawara.model.placement import nearest_first, order_for_reading
+from tawara.model.placement import as_near_as_first, nearest_first, order_for_reading
 from tawara.model.policy import Policy, Satisfied, Situation, parse
 from tawara.nodes.client import NodeClient
+from tawara.nodes.parallel import WORTHWHILE, best_of_hosts
 from tawara.workers import task_queue
 from tawara.workers.copying import SMALL, DestinationFailed, SourceFailed, copy, make_directories
 from tawara.workers.runner import LEASE, ClaimedRow
@@ -213,12 +214,21 @@ class Copier:
         return checksum
 
     async def _try_sources(self, job: Job, devid: int) -> Checksum | None:
-        """Copy from the first source that works. Raises SourceFailed when none is left, DestinationFailed."""
+        """Copy from the first source that works, a large file from several at once if that works.
+
+        Raises SourceFailed when none is left, DestinationFailed.
+        """
         error: SourceFailed | None = None
+        in_parallel = True
         while sources := self._sources(job, devid):
+            others = self._others(job, sources, devid) if in_parallel else []
             try:
-                return await self._try(job, sources[0], devid)
+                return await self._try(job, sources[0], devid, others)
             except SourceFailed as failure:
+                if others:  # which one failed, or is not what was stored, is found by reading one alone
+                    log.warning("parallel_copy_failed", fid=job.file.fid, devid=devid, reason=str(failure))
+                    in_parallel, error = False, failure
+                    continue
                 log.warning("replica_read_failed", fid=job.file.fid, devid=sources[0], reason=str(failure))
                 job.bad_sources.add(sources[0])
                 job.suspect(sources[0], failure)
@@ -232,7 +242,17 @@ class Copier:
                 raise
         raise error or SourceFailed("No replica can be read now")
 
-    async def _try(self, job: Job, source_devid: int, devid: int) -> Checksum | None:
+    def _others(self, job: Job, sources: Sequence[int], destination: int) -> list[int]:
+        """Return the devices to read from together with the first source: those as near, on other hosts, for a large
+        file with a checksum. Without a checksum, ranges of replicas that differ would become a third version of it.
+        """
+        if job.file.length < WORTHWHILE or job.file.checksum is None or job.preferred_source is not None:
+            return []
+        near = as_near_as_first(self._view.current, sources, destination)
+        urls = {url: devid for devid in near if (url := self._view.current.url(devid, job.file.fid))}
+        return [urls[url] for url in best_of_hosts(list(urls)) if urls[url] != sources[0]]
+
+    async def _try(self, job: Job, source_devid: int, devid: int, others: Sequence[int]) -> Checksum | None:
         cluster, file = self._view.current, job.file
         source, destination = cluster.url(source_devid, file.fid), cluster.url(devid, file.fid)
         seen = cluster.observed.get(devid)
@@ -242,6 +262,12 @@ class Copier:
             gone = DestinationFailed(f"dev{devid} is not known any more")
             gone.nothing_sent = True
             raise gone
+
+        urls = {url: each for each in others if (url := cluster.url(each, file.fid)) is not None}
+
+        def failed(url: str, at: int, error: Exception) -> None:
+            bad = urls.get(url, source_devid)
+            log.warning("replica_read_failed", fid=file.fid, devid=bad, at=at, reason=str(error))
 
         async def attempt(*, replace: bool = False) -> Checksum | None:
             return await copy(
@@ -255,6 +281,8 @@ class Copier:
                 side_channel_port=self._side_channel_port,
                 spend=self._throttle.spend,
                 replace=replace,
+                others=list(urls),
+                on_failure=failed,
             )
 
         try:

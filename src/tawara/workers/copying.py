@@ -1,9 +1,14 @@
-"""Copies a file from one storage node to another, in bounded memory, and verifies the copy (docs/mogilefs.md 10.6)."""
+"""Copies a file from one storage node to another, in bounded memory, and verifies the copy (docs/mogilefs.md 10.6).
+
+A large file is read in ranges from several hosts at once if its checksum is known, which alone tells whether ranges of
+several replicas together are the file. If they are not, the caller reads the file again, from one replica.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import aclosing, asynccontextmanager
 from typing import Final, TypeAlias
 
 from tawara.model.checksums import checksum_of, new_hasher
@@ -17,11 +22,14 @@ from tawara.model.errors import (
     ReadFailed,
     SizeMismatch,
 )
-from tawara.nodes.client import Download, NodeClient
+from tawara.nodes.client import NodeClient
+from tawara.nodes.parallel import ParallelRead
+from tawara.nodes.replicas import OnFailure
 
 SMALL: Final = 1024 * 1024
 """Bytes up to which a whole file is held in memory."""
-
+RANGE: Final = 1024 * 1024
+"""Bytes of a range when several replicas are read; twice as much for each is in memory."""
 
 Spend: TypeAlias = Callable[[int], Awaitable[None]]
 """Waits until so many more bytes may be sent."""
@@ -67,12 +75,17 @@ async def copy(
     side_channel_port: int | None = None,
     spend: Spend = _unlimited,
     replace: bool = False,
+    others: Sequence[str] = (),
+    on_failure: OnFailure = lambda *_: None,
 ) -> Checksum | None:
     """Copy `length` bytes from URL to URL. Returns their checksum, if one is stored or the class has a `hashtype`.
 
     On return the copy is verified: by the node, which compared the MD5 (`verifies_md5`: it does), or by asking for the
     digest (on the side channel, if there is one) or, without a checksum, for the size. `spend` is awaited for each
     piece before it is sent. With `replace`, other content of the fid at the destination is replaced.
+
+    `others`: replicas on further hosts, which are read at the same time; `checksum` must be known then. `on_failure` is
+    told about those of all replicas that fail; SourceFailed is raised when none is left, or the checksum differs.
 
     Raises SourceFailed, DestinationFailed; the content at the destination is then undefined.
     """
@@ -87,7 +100,9 @@ async def copy(
         verified = verifies_md5
     else:
         md5 = checksum.digest if checksum and checksum.hashtype is HashType.MD5 and verifies_md5 else None
-        actual = await _stream(nodes, source, destination, length, checksum, hashtype, md5, spend, replace)
+        opened = _open_ranges(nodes, [source, *others], length, on_failure) if others else _open(nodes, source, length)
+        async with opened as chunks:
+            actual = await _stream(nodes, source, chunks, destination, length, checksum, hashtype, md5, spend, replace)
         verified = md5 is not None
     if not verified:
         await _verify(nodes, destination, length, actual, side_channel_port)
@@ -134,9 +149,40 @@ async def _put(
         raise SourceFailed(str(error)) from error
 
 
+@asynccontextmanager
+async def _open(nodes: NodeClient, source: str, length: int) -> AsyncIterator[AsyncIterator[bytes]]:
+    """Open one replica; yields its bytes. Raises SourceFailed, also while they are read."""
+    try:
+        async with nodes.get(source) as download:
+            if download.length != length:
+                raise SourceFailed(f"{source} has {download.length} bytes instead of {length}")
+            yield aiter(download)
+    except (NodeUnreachable, NoSource) as error:
+        raise SourceFailed(str(error)) from error
+
+
+@asynccontextmanager
+async def _open_ranges(
+    nodes: NodeClient, sources: Sequence[str], length: int, on_failure: OnFailure
+) -> AsyncIterator[AsyncIterator[bytes]]:
+    """Open several replicas; yields the bytes of the file in order. Raises SourceFailed while they are read."""
+    reading = ParallelRead(nodes, sources, 0, length, length, on_failure, segment=RANGE)
+
+    async def checked() -> AsyncIterator[bytes]:
+        async with aclosing(reading.run()) as chunks:
+            async for chunk in chunks:
+                yield chunk
+        if reading.at < length:
+            raise SourceFailed(f"No replica has the bytes from {reading.at} on")
+
+    async with aclosing(checked()) as chunks:  # type: ignore[type-var] # an asynchronous generator
+        yield chunks
+
+
 async def _stream(
     nodes: NodeClient,
     source: str,
+    chunks: AsyncIterator[bytes],
     destination: str,
     length: int,
     checksum: Checksum | None,
@@ -148,12 +194,12 @@ async def _stream(
     hasher = new_hasher(hashtype) if hashtype else None
     actual: Checksum | None = None
 
-    async def pieces(download: Download) -> AsyncIterator[bytes]:
+    async def pieces() -> AsyncIterator[bytes]:
         """Yield the bytes; the last piece only after the checksum was compared, since the node then keeps the file."""
         nonlocal actual
         held = b""
         try:
-            async for piece in download:
+            async for piece in chunks:
                 await spend(len(piece))
                 if hasher is not None:
                     await asyncio.to_thread(hasher.update, piece)
@@ -167,13 +213,7 @@ async def _stream(
             _compare(source, checksum, actual)
         yield held
 
-    try:
-        async with nodes.get(source) as download:
-            if download.length != length:
-                raise SourceFailed(f"{source} has {download.length} bytes instead of {length}")
-            await _put(nodes, destination, pieces(download), length, md5, replace)
-    except (NodeUnreachable, NoSource) as error:
-        raise SourceFailed(str(error)) from error
+    await _put(nodes, destination, pieces(), length, md5, replace)
     return actual
 
 
