@@ -6,7 +6,6 @@ from __future__ import annotations
 import marshal
 import os
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from tawara.vm.definition import Layers, definition_files
 from tawara.vm.host import GuestHost
 from tawara.vm.spec import Guest
 from tawara.vm.spec_read import read_guest
+from tests.unit.vm.fake_virsh import client_script
 
 KEY = HostKey("-----BEGIN OPENSSH PRIVATE KEY-----\nnot a key, but in its place\n", "ssh-ed25519 AAAA")
 HOST_FILES = Path(tawara.vm.__file__).parent / "host_files"
@@ -47,9 +47,7 @@ class StepHost:
         (root / "run/tawara-vm").mkdir()
         (root / "run/tawara-vm/accelerator").write_text("qemu\n")
         self.hosts.write_text("127.0.0.1 localhost\n")
-        self._program(
-            "virsh", f'#!/bin/sh\nexec {sys.executable} -IS {Path(__file__).parent}/fake_virsh.py {self._file} "$@"\n'
-        )
+        self._program("virsh", client_script(self._file))
         self._program("qemu-img", _QEMU_IMG)
         self._program("dhcp_release", "#!/bin/sh\n")
         self._keep({"domains": {}, "networks": {}})

@@ -1,33 +1,42 @@
 """A virsh without libvirt: domains and networks are entries of a file. For tests of the commands of the host's step. It
 refuses what libvirt refuses (starting a running domain, undefining a saved domain without an option for its memory),
-and records each command. `obeys` of a domain says whether it shuts down when asked to."""
+and records each command. `obeys` of a domain says whether it shuts down when asked to.
+
+The program that the step runs only passes its words on to a server in the test's process: an interpreter of its own for
+each command would take most of the tests' time."""
 
 from __future__ import annotations
 
 import marshal
-import sys
+import socketserver
+import threading
+from collections.abc import MutableSequence, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any, NoReturn
 
-TYPE_CHECKING = False  # each command is a process of its own: `typing`, `json` and `re` would be most of its time
-if TYPE_CHECKING:
-    from typing import Any, NoReturn
-
-FILE = sys.argv[1]
-WORDS = [word for word in sys.argv[2:] if word not in ("--quiet", "--connect", "qemu:///system", "-c")]
-COMMAND, ARGUMENTS = WORDS[0], [word for word in WORDS[1:] if not word.startswith("--")]
-OPTIONS = {word for word in WORDS[1:] if word.startswith("--")}
 REASONS = {"saved": "saved", "io-error": "I/O error", "paused": "user"}
+_CLIENT = """\
+#!/bin/bash
+# The words go to the server as they are; it answers with exit code, output and error output.
+exec 3<>/dev/tcp/127.0.0.1/{port}
+printf '%s\\0' {file} $# "$@" >&3
+IFS= read -r -d '' code <&3
+IFS= read -r -d '' out <&3
+IFS= read -r -d '' error <&3
+printf %s "$out"
+printf %s "$error" >&2
+exit "$code"
+"""
+
+
+class VirshError(Exception):
+    """A command failed."""
 
 
 def fail(what: str) -> NoReturn:
     """Fail as virsh does."""
-    print(f"error: {what}", file=sys.stderr)
-    sys.exit(1)
-
-
-def read(path: str) -> str:
-    """The text of a file."""
-    with open(path) as file:
-        return file.read()
+    raise VirshError(f"error: {what}\n")
 
 
 def between(text: str, before: str, after: str) -> str:
@@ -40,19 +49,68 @@ def element(xml: str, name: str) -> str:
     return between(xml, f"<{name}>", "<")
 
 
-class Fake:
-    """The state of libvirt."""
+def client_script(file: Path) -> str:
+    """Return the program `virsh` of a host whose libvirt is in this file."""
+    return _CLIENT.format(port=_server().server_address[1], file=file)
 
-    def __init__(self) -> None:
-        with open(FILE, "rb") as file:
-            self.state: dict[str, Any] = marshal.load(file)
-        self.domains: dict[str, Any] = self.state["domains"]
-        self.networks: dict[str, Any] = self.state["networks"]
 
-    def save(self) -> None:
-        """Save the state for the next command."""
-        with open(FILE, "wb") as file:
-            marshal.dump(self.state, file)
+@cache
+def _server() -> socketserver.TCPServer:
+    """The server of this process; it ends with it."""
+    server = socketserver.TCPServer(("127.0.0.1", 0), _Handler)  # one command after another
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    return server
+
+
+class _Handler(socketserver.StreamRequestHandler):
+    """One command."""
+
+    def handle(self) -> None:
+        """Read the words, run the command, answer."""
+        file = self._read()
+        words = [self._read() for _ in range(int(self._read()))]
+        answer = run_command(
+            Path(file), [word for word in words if word not in ("--quiet", "--connect", "qemu:///system", "-c")]
+        )
+        self.wfile.write(b"".join(f"{part}\0".encode() for part in answer))
+
+    def _read(self) -> str:
+        word = bytearray()
+        while (byte := self.rfile.read(1)) != b"\0":
+            if not byte:
+                raise EOFError("the client ended in the middle of a command")
+            word += byte
+        return word.decode()
+
+
+def run_command(file: Path, words: list[str]) -> tuple[int, str, str]:
+    """Run one command on the state in the file; return exit code, output and error output."""
+    fake = FakeLibvirt(marshal.loads(file.read_bytes()), words)
+    fake.state.setdefault("log", []).append(" ".join(words))
+    code, error = 0, ""
+    try:
+        fake.run()
+    except VirshError as failure:
+        code, error = 1, str(failure)
+    file.write_bytes(marshal.dumps(fake.state))
+    return code, "".join(fake.output), error
+
+
+class FakeLibvirt:
+    """The state of libvirt, and one command on it."""
+
+    def __init__(self, state: dict[str, Any], words: Sequence[str]) -> None:
+        self.state = state
+        self.domains: dict[str, Any] = state["domains"]
+        self.networks: dict[str, Any] = state["networks"]
+        self.command = words[0]
+        self.arguments = [word for word in words[1:] if not word.startswith("--")]
+        self.options = {word for word in words[1:] if word.startswith("--")}
+        self.output: MutableSequence[str] = []
+
+    def say(self, *words: str, sep: str = " ") -> None:
+        """Write a line of output."""
+        self.output.append(sep.join(words) + "\n")
 
     def domain(self, name: str) -> dict[str, Any]:
         """A domain by name."""
@@ -72,20 +130,20 @@ class Fake:
         """Run the command."""
         if self.state.get("refused"):
             fail("failed to connect to the hypervisor: authentication unavailable")
-        getattr(self, COMMAND.replace("-", "_"))(*ARGUMENTS)
+        getattr(self, self.command.replace("-", "_"))(*self.arguments)
 
     def list(self) -> None:
         """The names of the domains selected by the options."""
         for name, domain in self.domains.items():
             is_active = domain["is"] not in ("off", "saved")
-            if "--with-managed-save" in OPTIONS and domain["is"] != "saved":
+            if "--with-managed-save" in self.options and domain["is"] != "saved":
                 continue
-            if "--autostart" in OPTIONS and not domain.get("autostart"):
+            if "--autostart" in self.options and not domain.get("autostart"):
                 continue
-            if "--persistent" in OPTIONS and domain.get("transient"):
+            if "--persistent" in self.options and domain.get("transient"):
                 continue
-            if is_active or "--all" in OPTIONS:
-                print(*([element(domain["xml"], "uuid")] if "--uuid" in OPTIONS else []), name)
+            if is_active or "--all" in self.options:
+                self.say(*([element(domain["xml"], "uuid")] if "--uuid" in self.options else []), name)
 
     def domstate(self, name: str) -> None:
         """libvirt's state of the domain, with its reason if requested."""
@@ -97,25 +155,25 @@ class Fake:
         word = domain["is"]
         names = {"off": "shut off", "saved": "shut off", "io-error": "paused", "shutting-down": "in shutdown"}
         names["asleep"] = "pmsuspended"
-        print(names.get(word, word) + (f" ({REASONS.get(word, 'unknown')})" if "--reason" in OPTIONS else ""))
+        self.say(names.get(word, word) + (f" ({REASONS.get(word, 'unknown')})" if "--reason" in self.options else ""))
 
     def domuuid(self, name: str) -> None:
         """The uuid."""
-        print(element(self.domain(name)["xml"], "uuid"))
+        self.say(element(self.domain(name)["xml"], "uuid"))
 
     def dumpxml(self, name: str) -> None:
         """The definition."""
-        print(self.domain(name)["xml"])
+        self.say(self.domain(name)["xml"])
 
     def domblklist(self, name: str) -> None:
         """Targets and sources."""
         domain = self.domain(name)
         disk = domain.get("disk") or between(domain["xml"], '<source file="', '"')
-        print(f" vda   {disk}")
+        self.say(f" vda   {disk}")
 
     def define(self, path: str) -> None:
         """Define or redefine."""
-        xml = read(path)
+        xml = Path(path).read_text()
         name, uuid = element(xml, "name"), element(xml, "uuid")
         old = self.domains.get(name)
         if old and element(old["xml"], "uuid") != uuid:
@@ -125,9 +183,9 @@ class Fake:
     def undefine(self, name: str) -> None:
         """Undefine a domain; a running one is transient from then on."""
         domain = self.domain(name)
-        if domain["is"] == "saved" and "--managed-save" not in OPTIONS:
+        if domain["is"] == "saved" and "--managed-save" not in self.options:
             fail("Requested operation is not valid: Refusing to undefine while domain managed save image exists")
-        if domain["snapshots"] and "--snapshots-metadata" not in OPTIONS:
+        if domain["snapshots"] and "--snapshots-metadata" not in self.options:
             fail("Requested operation is not valid: cannot delete inactive domain with snapshots")
         if domain["is"] in ("off", "saved"):
             del self.domains[name]
@@ -136,7 +194,7 @@ class Fake:
 
     def autostart(self, name: str) -> None:
         """Enable or disable libvirt's own start at boot."""
-        self.domain(name)["autostart"] = "--disable" not in OPTIONS
+        self.domain(name)["autostart"] = "--disable" not in self.options
 
     def start(self, name: str) -> None:
         """Start or resume from a managed save."""
@@ -197,11 +255,11 @@ class Fake:
 
     def snapshot_list(self, name: str) -> None:
         """Names of snapshots."""
-        print("\n".join(self.domain(name)["snapshots"]))
+        self.say("\n".join(self.domain(name)["snapshots"]))
 
     def snapshot_dumpxml(self, name: str, snapshot: str) -> None:
         """One snapshot's XML."""
-        print(self.domain(name)["snapshots"][snapshot])
+        self.say(self.domain(name)["snapshots"][snapshot])
 
     def snapshot_delete(self, name: str, snapshot: str) -> None:
         """Delete a snapshot's metadata."""
@@ -209,7 +267,7 @@ class Fake:
 
     def snapshot_create(self, name: str, path: str) -> None:
         """Define a snapshot again."""
-        xml = read(path).strip()
+        xml = Path(path).read_text().strip()
         self.domain(name)["snapshots"][element(xml, "name")] = xml
 
     def snapshot_create_as(self, name: str, snapshot: str) -> None:
@@ -230,7 +288,7 @@ class Fake:
 
     def net_list(self) -> None:
         """Names of active networks."""
-        print("\n".join(name for name, each in self.networks.items() if each["active"]))
+        self.say("\n".join(name for name, each in self.networks.items() if each["active"]))
 
     def net_info(self, name: str) -> None:
         """Whether the network exists."""
@@ -238,7 +296,7 @@ class Fake:
 
     def net_define(self, path: str) -> None:
         """Define."""
-        xml = read(path)
+        xml = Path(path).read_text()
         self.networks[element(xml, "name")] = {"xml": xml, "active": False, "hosts": []}
 
     def net_autostart(self, name: str) -> None:
@@ -263,7 +321,7 @@ class Fake:
     def net_dumpxml(self, name: str) -> None:
         """Definition and entries."""
         network = self.network(name)
-        print(network["xml"], *network["hosts"], sep="\n")
+        self.say(network["xml"], *network["hosts"], sep="\n")
 
     def net_update(self, name: str, how: str, section: str, xml: str) -> None:
         """Add or remove an entry of DHCP or DNS."""
@@ -274,11 +332,3 @@ class Fake:
             fail("there is an existing dhcp host entry")
         else:
             hosts.append(xml)
-
-
-fake = Fake()
-fake.state.setdefault("log", []).append(" ".join(WORDS))
-try:
-    fake.run()
-finally:
-    fake.save()
