@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager, suppress
-from typing import Final
+from functools import partial
+from typing import Any, Final
 
 import structlog
 
@@ -55,7 +56,7 @@ class Uploads:
     ) -> AsyncIterator[Upload]:
         """Open an upload for the body of the `async with` and renew it; discard it when the body raises."""
         upload = await self._open(domain, key, storage_class, devids, 0)
-        renewal = asyncio.create_task(self._renew(upload.fid))
+        renewal = _Renewal(partial(self._renew, upload.fid))
         try:
             yield upload
         except FidConflict as error:
@@ -65,7 +66,7 @@ class Uploads:
             await self.discard_failed(upload.fid)
             raise
         finally:
-            renewal.cancel()
+            renewal.stop()
 
     async def close(
         self,
@@ -157,7 +158,27 @@ class Uploads:
         return Upload(fid, domain.dmid, key, storage_class.classid, tuple(devids), now)
 
     async def _renew(self, fid: int) -> None:
+        with suppress(TawaraError):  # the database may answer again before the upload ends
+            await self._metadata.write(files.renew_upload, fid, now=await self._metadata.clock.seconds())
+
+
+class _Renewal:
+    """Renews an upload every _RENEWAL seconds until it is stopped. Most uploads end earlier, and cost only a timer."""
+
+    def __init__(self, renew: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        self._renew = renew
+        self._timer = asyncio.get_running_loop().call_later(_RENEWAL, self._start)
+        self._task: asyncio.Task[None] | None = None
+
+    def stop(self) -> None:
+        self._timer.cancel()
+        if self._task is not None:
+            self._task.cancel()
+
+    def _start(self) -> None:
+        self._task = asyncio.get_running_loop().create_task(self._run())
+
+    async def _run(self) -> None:
         while True:
+            await self._renew()
             await asyncio.sleep(_RENEWAL)
-            with suppress(TawaraError):  # the database may answer again before the upload ends
-                await self._metadata.write(files.renew_upload, fid, now=await self._metadata.clock.seconds())

@@ -68,6 +68,7 @@ class FakeMetadata:
         """The arguments of each close_upload that took effect."""
         self.discarded: list[int] = []
         self.skipped: list[int] = []
+        self.renewed: list[int] = []
         self.before_close: Callable[[], None] = lambda: None
         self.failure: Exception | None = None
         """What every write raises, if anything."""
@@ -102,6 +103,9 @@ class FakeMetadata:
             return self._close(args[0], kwargs)
         if change is files.delete:
             return self._delete(args[1], kwargs["expected_fid"])
+        if change is files.renew_upload:
+            self.renewed.append(args[0])
+            return None
         if self.uploads.pop(args[0], None) is None:
             raise NoTempFile
         {files.discard_upload: self.discarded, files.skip_fid: self.skipped}[cast(Any, change)].append(args[0])
