@@ -163,8 +163,8 @@ def look(directory: Path, database: Callable[[str], str], options: argparse.Name
     """Measure on databases of one kind; `database` makes an empty one of a name, and says its URL."""
     store = directory / "store"
     store.mkdir()
-    parts = ("tracker.listen", "node.listen", "node.side_channel", "gateway.listen")
-    ports = [f"--set={part}=127.0.0.1:{port}" for part, port in zip(parts, free_ports(4), strict=True)]
+    parts = ("tracker.listen", "node.listen", "node.side_channel", "gateway.listen", "s3.listen", "dav.listen")
+    ports = [f"--set={part}=127.0.0.1:{port}" for part, port in zip(parts, free_ports(len(parts)), strict=True)]
     ports.append(f"--set=store.database={database('idle')}")
     with daemon(store, "up", ".", *ports) as (pid, _):
         measure("tawara up", pid, options.seconds)

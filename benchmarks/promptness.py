@@ -96,8 +96,8 @@ def large_file(client: Client, disks: Disks, directory: Path, megabytes: int) ->
 def look(directory: Path, database: Callable[[str], str], options: argparse.Namespace) -> None:
     """Measure on one database."""
     directory.mkdir()
-    parts = ("tracker.listen", "node.listen", "node.side_channel", "gateway.listen")
-    ports = [f"--set={part}=127.0.0.1:{port}" for part, port in zip(parts, free_ports(4), strict=True)]
+    parts = ("tracker.listen", "node.listen", "node.side_channel", "gateway.listen", "s3.listen", "dav.listen")
+    ports = [f"--set={part}=127.0.0.1:{port}" for part, port in zip(parts, free_ports(len(parts)), strict=True)]
     ports.append(f"--set=store.database={database('promptness')}")
     with daemon(directory, "up", ".", *ports):
         pass  # a first run makes the store

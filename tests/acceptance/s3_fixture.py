@@ -15,6 +15,7 @@ from contextlib import asynccontextmanager, closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from email.message import Message
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 import boto3
@@ -73,13 +74,14 @@ class S3Fixture:
     def client(self, scheme: str = "http", key: str | None = None, **config: Any) -> Any:
         """A boto3 client at its defaults, but for what is given. It is closed with the store."""
         access_key, _, secret = (key or self.key).partition(":")
+        verify = str(config.pop("verify", self.certificate))
         made = _SESSION.client(
             "s3",
             endpoint_url=config.pop("endpoint_url", None) or self.endpoint(scheme),
             region_name=REGION,
             aws_access_key_id=access_key,
             aws_secret_access_key=secret,
-            verify=str(self.certificate),
+            verify=verify,
             config=Config(retries={"max_attempts": 1}, **config),
         )
         made.meta.events.register("after-call.s3.GetObject", _keep_body(self.bodies))
@@ -236,25 +238,18 @@ async def tls_front(port: int, pem: Path, private: Path) -> AsyncIterator[int]:
 
 
 @asynccontextmanager
-async def _s3(directory: Path, limits: Limits, *, nginx: bool, hosts: int, **more: Any) -> AsyncIterator[S3Fixture]:
+async def _s3(
+    directory: Path, limits: Limits, *, nginx: bool, hosts: int, server: Mapping[str, Any], **more: Any
+) -> AsyncIterator[S3Fixture]:
     pem, private = certificate(directory)
     made: list[S3Server] = []
 
     def protocols(
         metadata: Metadata, view: ClusterView, nodes: NodeClient, wakeups: Wakeups
     ) -> Sequence[FurtherProtocol]:
-        server = S3Server(
-            metadata,
-            view,
-            nodes,
-            wakeups,
-            listen=("127.0.0.1", 0),
-            access_keys=AccessKeys(metadata, KeyFile(directory / KEYS)),
-            region=REGION,
-            hosts=["store.example"],
-            limits=limits,
-        )
-        made.append(server)
+        options = {"listen": ("127.0.0.1", 0), "hosts": ["store.example"], **server}
+        keys = AccessKeys(metadata, KeyFile(directory / KEYS))
+        made.append(S3Server(metadata, view, nodes, wakeups, access_keys=keys, region=REGION, limits=limits, **options))
         return made
 
     async with (
@@ -272,9 +267,10 @@ def s3_fixture(
     *,
     nginx: bool = True,
     hosts: int = 1,
+    server: Mapping[str, Any] = MappingProxyType({}),
     **more: Any,
 ) -> Iterator[S3Fixture]:
-    """A store in a thread of its own, torn down afterwards; `more`: see store_fixture."""
+    """A store in a thread of its own, torn down afterwards; `server`: see S3Server, `more`: see store_fixture."""
     ready: list[S3Fixture] = []
     begun = threading.Event()
     ended: asyncio.Event | None = None
@@ -282,7 +278,7 @@ def s3_fixture(
     async def serve() -> None:
         nonlocal ended
         ended = asyncio.Event()
-        async with _s3(directory, limits, nginx=nginx, hosts=hosts, **more) as found:
+        async with _s3(directory, limits, nginx=nginx, hosts=hosts, server=server, **more) as found:
             ready.append(found)
             begun.set()
             await ended.wait()

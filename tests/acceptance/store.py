@@ -37,13 +37,16 @@ class Store:
     process: subprocess.Popen[str] | None = None
 
     def __post_init__(self) -> None:
-        tracker, node, side, gateway = free_ports(4)
+        tracker, node, side, gateway, s3, webdav = free_ports(6)
         self.tracker, self.node, self.gateway = (f"127.0.0.1:{port}" for port in (tracker, node, gateway))
+        self.s3, self.webdav = f"127.0.0.1:{s3}", f"127.0.0.1:{webdav}"
         self.settings = [
             f"--set=tracker.listen={self.tracker}",
             f"--set=node.listen={self.node}",
             f"--set=node.side_channel=127.0.0.1:{side}",
             f"--set=gateway.listen={self.gateway}",
+            f"--set=s3.listen={self.s3}",
+            f"--set=dav.listen={self.webdav}",
         ]
 
     @property

@@ -67,6 +67,7 @@ def test_a_store_with_few_open_files_and_many_idle_clients(tmp_path: Path) -> No
     tracker, node, side, gateway = free_ports(4)
     listens = {"tracker.listen": tracker, "node.listen": node, "node.side_channel": side, "gateway.listen": gateway}
     settings = [f"--set={name}=127.0.0.1:{port}" for name, port in listens.items()]
+    settings += ["--set=s3.listen=", "--set=dav.listen="]
     limited = ["prlimit", "--nofile=256:256", *TAWARA, "up", str(tmp_path / "s"), "--no-nginx", "--json", *settings]
     with ExitStack() as stack, (tmp_path / "log").open("wb") as log:
         store = stack.enter_context(subprocess.Popen(limited, stdout=subprocess.PIPE, stderr=log, text=True))

@@ -14,6 +14,9 @@ from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 import pytest
+from botocore.auth import S3SigV4QueryAuth
+from botocore.awsrequest import AWSRequest
+from botocore.credentials import Credentials
 
 from tawara.gateway import nginx_protocol as nginx
 from tawara.gateway.nginx_protocol import GatewayStep, HeaderField
@@ -219,6 +222,31 @@ def broken(secret: bytes, pair: bytes) -> Sequence[bytes]:
     )
 
 
+def presign(key_id: str, secret: str, method: str) -> bytes:
+    """Return path and query of a presigned URL of the file."""
+    request = AWSRequest(method, "http://x/files/k")
+    S3SigV4QueryAuth(Credentials(key_id, secret), "s3", "us-east-1").add_auth(request)
+    return str(request.url).removeprefix("http://x").encode()
+
+
+def presigned(get: bytes, put: bytes) -> Sequence[bytes]:
+    """Requests with presigned URLs that cannot be answered, or only after an error; the first is a valid one."""
+    end = b" HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
+    return (
+        b"GET " + get + end + b"\r\n",
+        b"GET " + get + b" HTTP/7.1\r\n\r\n",
+        b"GET " + get + b"\0" + end + b"\r\n",
+        b"GET /.." + get + end + b"\r\n",
+        b"GET " + get + end + b"A: " + b"a" * 20_000 + b"\r\n\r\n",
+        b"GET " + get + b"&x=" + b"a" * 20_000 + end + b"\r\n",
+        b"BREW " + get + end + b"\r\n",
+        b"PUT " + put + end + b"Content-Length: 100000\r\n\r\nhello",
+        b"PUT " + put + end + b"Content-Length: x\r\n\r\nhello",
+        b"PUT " + put + end + b"Transfer-Encoding: chunked\r\n\r\nzz\r\n",
+        b"PUT " + put + end + b"x-amz-decoded-content-length: 5\r\nContent-Length: 10\r\n\r\n5\r\nhello\r\n",
+    )
+
+
 @pytest.mark.parametrize("flags", [["-v"], ["-v", "--no-nginx"]], ids=["nginx", "python"])
 @pytest.mark.timeout(180)
 def test_no_secret_is_logged(tmp_path: Path, flags: list[str]) -> None:
@@ -231,10 +259,11 @@ def test_no_secret_is_logged(tmp_path: Path, flags: list[str]) -> None:
         found = re.search(r'"id": "(\w+)", "secret": "(\w+)"', made)
         assert found is not None
         pair = f"{found[1]}:{found[2]}".encode()
+        get, put = (presign(found[1], found[2], method) for method in ("GET", "PUT"))
         one, key_file = up.key.encode(), (up.directory / "keys.key").read_bytes().split()[-1]
-        host, _, port = up.gateway.rpartition(":")
 
-        async def send(request: bytes) -> bytes:
+        async def send(request: bytes, address: str = up.gateway) -> bytes:
+            host, _, port = address.rpartition(":")
             reader, writer = await asyncio.open_connection(host, int(port))
             writer.write(request)
             if request.startswith(b"PUT") and b"Content-Length: 100000" in request:
@@ -257,16 +286,25 @@ def test_no_secret_is_logged(tmp_path: Path, flags: list[str]) -> None:
                 for request in broken(secret, secret):
                     answer = await send(request)
                     assert secret not in answer
+            for request in broken(pair, pair):
+                await send(request, up.webdav)
+            for request in presigned(get, put):
+                assert get not in (answer := await send(request, up.s3)), answer
             for replica in up.directory.glob("devices/dev*/0/**/*.fid"):
                 replica.unlink()  # so that reading fails
             for request in broken(pair, pair)[:2]:
                 assert b" 503 " in await send(request)
+                assert b" 503 " in await send(request, up.webdav)
+            assert b" 503 " in await send(presigned(get, put)[0], up.s3)
 
         asyncio.run(day())
         up.run(*f"key revoke app -c {up.directory}/tawara.toml".split())
         time.sleep(1.0)
         assert b" 401 " in asyncio.run(send(broken(pair, pair)[0].replace(b"GET", b"DELETE")))
         secrets = {pair.partition(b":")[2], one, key_file, base64.b64encode(pair), base64.b64encode(one)}
+        secrets |= {url[url.index(b"X-Amz-Signature=") :] for url in (get, put)}
+        first = re.findall(rb"= (\w+)$", (up.directory / "access-key").read_bytes(), re.MULTILINE)
+        secrets.add(first[1])
         places = [
             up.log,
             *(path for path in up.directory.rglob("*") if path.is_file() and path.suffix in (".log", ".conf")),

@@ -21,10 +21,13 @@ from botocore.credentials import Credentials
 from botocore.exceptions import ClientError
 
 from tawara.gateway import nginx as nginx_module
+from tawara.gateway.certificates import TlsFiles
 from tawara.gateway.nginx_configuration import NginxFeatures
+from tawara.model.trusted_peers import parse_networks
 from tests.acceptance.dav_fixture import DavFixture, dav_fixture
 from tests.acceptance.gateway_fixture import StoreFixture
 from tests.acceptance.s3_fixture import REGION, S3Fixture, s3_fixture
+from tests.certificates import write_pair
 
 BODY = os.urandom(300_000)
 FIELDS = {
@@ -167,6 +170,59 @@ def test_a_body_that_is_not_admitted(s3: S3Fixture, framing: str) -> None:
             answer += more
     assert b"HTTP/1.1 403" in answer, answer
     assert b"<Code>AccessDenied</Code>" in answer
+
+
+# --- names and TLS ----------------------------------------------------------------------------------------------------
+
+WAYS = pytest.mark.parametrize("nginx", [True, False], ids=["nginx", "python"])
+
+
+def fetch(s3: S3Fixture, url: str, **headers: str) -> tuple[int, bytes]:
+    """Send a GET of a URL to the listener, whatever name the URL has; return status and body of the answer."""
+    parts = urlsplit(url)
+    with closing(http.client.HTTPConnection(*s3.server.address, timeout=30)) as connection:
+        named = {"Host": parts.netloc} | {name.replace("_", "-"): value for name, value in headers.items()}
+        connection.request("GET", f"{parts.path}?{parts.query}", headers=named)
+        answer = connection.getresponse()
+        return answer.status, answer.read()
+
+
+@WAYS
+def test_names_from_a_front_end(tmp_path: Path, nginx: bool) -> None:
+    """A4: the name in X-Forwarded-Host is what the client signed, and names a bucket, if a trusted peer sends it."""
+    networks = {"trusted": parse_networks("127.0.0.1"), "distrusted": parse_networks("127.0.0.2")}
+    for name, trusted in networks.items():
+        (directory := tmp_path / name).mkdir()
+        with s3_fixture(directory, nginx=nginx, server={"trusted": trusted}) as s3:
+            s3.client().create_bucket(Bucket="photos", CreateBucketConfiguration={"LocationConstraint": REGION})
+            s3.client().put_object(Bucket="photos", Key="k", Body=b"hello")
+            get = {"ClientMethod": "get_object", "Params": {"Bucket": "photos", "Key": "k"}}
+            for style, front in (("path", "front.example"), ("virtual", "store.example")):
+                client = s3.client(s3={"addressing_style": style}, endpoint_url=f"https://{front}")
+                url = client.generate_presigned_url(**get)
+                status, body = fetch(s3, url, Host="10.0.0.7", X_Forwarded_Host=urlsplit(url).netloc)
+                assert (status == 200, body == b"hello") == (name == "trusted", name == "trusted"), body
+
+
+@WAYS
+def test_ipv6(tmp_path: Path, nginx: bool) -> None:
+    """A listener with an IPv6 address is signed for with brackets and port."""
+    with s3_fixture(tmp_path, nginx=nginx, server={"listen": ("::1", 0)}) as s3:
+        client = s3.client(endpoint_url=f"http://[::1]:{s3.server.address[1]}")
+        client.put_object(Bucket="d", Key="k", Body=b"hello")
+        assert client.get_object(Bucket="d", Key="k")["Body"].read() == b"hello"
+
+
+@WAYS
+def test_tls(tmp_path: Path, nginx: bool) -> None:
+    """C2: the gateway's certificate is that of S3, too: bodies with trailing checksums, and downloads, over TLS."""
+    tls = TlsFiles(*write_pair(tmp_path, "a"))
+    with s3_fixture(tmp_path, nginx=nginx, tls=tls) as s3:
+        endpoint = f"https://127.0.0.1:{s3.server.address[1]}"
+        client = s3.client(endpoint_url=endpoint, verify=tls.chain)
+        for size in (1000, len(BODY)):
+            client.put_object(Bucket="d", Key="k", Body=BODY[:size])
+            assert client.get_object(Bucket="d", Key="k")["Body"].read() == BODY[:size]
 
 
 # --- WebDAV -----------------------------------------------------------------------------------------------------------

@@ -2,24 +2,35 @@
 
 from __future__ import annotations
 
+import configparser
+import json
+import os
 import re
+import shlex
+import shutil
 import socket
 import stat
 import subprocess
+import sys
+import tomllib
 import urllib.request
 from pathlib import Path
 
+import boto3
 import pytest
 
 from tests.acceptance.store import STOP_SECONDS, TAWARA, Store, free_ports, store
 
 
 def test_first_run_creates_everything(tmp_path: Path) -> None:
-    """From nothing: a commented configuration, a private key, four devices, and every component responds. The name of
+    """From nothing: a commented configuration, private keys, four devices, and every component responds. The name of
     the directory has characters that are special in URLs and in nginx's configuration."""
     with store(tmp_path / "a store%20b?c#d;$e") as one:
         directory = one.directory
-        assert stat.S_IMODE((directory / "secret.key").stat().st_mode) == 0o600
+        for name in ("secret.key", "access-key", "access-key.netrc"):
+            assert stat.S_IMODE((directory / name).stat().st_mode) == 0o600
+        for part in ("s3", "dav"):
+            assert tomllib.loads((directory / "tawara.toml").read_text())[part]["listen"].startswith("127.0.0.1:708")
         assert stat.S_IMODE((directory / "tawara.db").stat().st_mode) == 0o600
         assert "# " in (directory / "tawara.toml").read_text()
         assert sorted(each.name for each in (directory / "devices").glob("dev*")) == ["dev1", "dev2", "dev3", "dev4"]
@@ -51,8 +62,8 @@ def test_reproxy_is_a_setting(tmp_path: Path) -> None:
 
 
 def test_the_printed_commands_work(tmp_path: Path) -> None:
-    """The output names the four addresses, and its commands work."""
-    one = Store(tmp_path / "store")
+    """The output names the addresses, and its commands work; the secret of the access key is only in its file."""
+    one = Store(tmp_path / "a store")
     command = [each for each in one.command() if each != "--json"]
     with one.log.open("wb") as log:
         one.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True, start_new_session=True)
@@ -63,15 +74,63 @@ def test_the_printed_commands_work(tmp_path: Path) -> None:
             assert line, one.log.read_text()
             lines.append(line)
         said = "".join(lines)
-        for address in (one.tracker, one.node, one.gateway):
+        for address in (one.tracker, one.node, one.gateway, one.s3, one.webdav):
             assert address in said
-        put, get, upload = (line.strip() for line in lines if re.match(r"  (echo|curl) ", line))
+        put, get, upload, aws, webdav = (line.strip() for line in lines if re.match(r"  (echo|curl|AWS_\S+) ", line))
         subprocess.run(put, shell=True, check=True, timeout=30)
         assert subprocess.run(get, shell=True, check=True, capture_output=True, timeout=30).stdout == b"hello\n"
         file = tmp_path / "FILE"
         file.write_text("by curl")
         subprocess.run(upload, shell=True, check=True, cwd=tmp_path, timeout=30)
         assert one.run("get", "files/FILE", "-").stdout == "by curl"
+        file.write_text("by curl and WebDAV")
+        subprocess.run(webdav, shell=True, check=True, cwd=tmp_path, timeout=30)
+        assert one.run("get", "files/FILE", "-").stdout == "by curl and WebDAV"
+        run_aws(aws, one, tmp_path)
+        assert one.run("get", "files/FILE", "-").stdout == "by S3"
+        secret = re.findall(r"^aws_secret_access_key = (\w{20,})$", (one.directory / "access-key").read_text(), re.M)
+        assert secret[0] not in said + one.log.read_text()
+        assert "access-key" in said
+    finally:
+        one.kill()
+
+
+def run_aws(command: str, one: Store, directory: Path) -> None:
+    """Run the printed command of awscli or, without awscli, do the same by boto3 with the printed file and address."""
+    (directory / "FILE").write_text("by S3")
+    credentials, program, option, url, *words = shlex.split(command)
+    name, _, path = credentials.partition("=")
+    assert (name, program, option) == ("AWS_SHARED_CREDENTIALS_FILE", "aws", "--endpoint-url")
+    assert words == ["s3", "cp", "FILE", "s3://files/"]
+    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    if shutil.which("aws", path=environment["PATH"]):
+        subprocess.run(command, shell=True, check=True, cwd=directory, timeout=60, env=environment)
+        return
+    key = configparser.ConfigParser()
+    key.read(path)
+    client = boto3.session.Session().client(
+        "s3", endpoint_url=url, region_name="us-east-1", **dict(key["default"].items())
+    )
+    client.upload_file(str(directory / "FILE"), "files", "FILE")
+
+
+def test_the_access_key_of_the_first_run(tmp_path: Path) -> None:
+    """A later run says where the key is; one that was revoked stays so, and one whose file is gone is not replaced."""
+    one = Store(tmp_path / "store")
+    try:
+        one.start()
+        configuration = str(one.directory / "tawara.toml")
+        keys = [json.loads(line) for line in one.run("key", "list", "--json", "-c", configuration).stdout.splitlines()]
+        assert [(each["name"], each["grants"]) for each in keys] == [("first-run", ["*=rwa"])]
+        one.run("key", "revoke", "first-run", "-c", configuration)
+        one.stop()
+        one.start()
+        keys = [json.loads(line) for line in one.run("key", "list", "--json", "-c", configuration).stdout.splitlines()]
+        assert [(each["name"], each["state"]) for each in keys] == [("first-run", "revoked")]
+        one.stop()
+        (one.directory / "access-key").unlink()
+        one.start()
+        assert not (one.directory / "access-key").exists()
     finally:
         one.kill()
 

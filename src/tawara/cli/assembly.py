@@ -20,8 +20,9 @@ from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
-from tawara.cli import first_run
+from tawara.cli import first_key, first_run
 from tawara.cli.configuration import Configuration, address, advertised, applications, cache
+from tawara.cli.first_key import FirstKey
 from tawara.cli.processes import share
 from tawara.cli.waiting import until_available
 from tawara.gateway.process import GatewayProcess
@@ -37,6 +38,7 @@ from tawara.metadata.wakeups import Wakeups
 from tawara.model.errors import ConfigurationError
 from tawara.model.limits import Limits
 from tawara.model.liveness import LivenessRules
+from tawara.model.trusted_peers import Network, parse_networks
 from tawara.monitoring.components import MonitoredComponents
 from tawara.monitoring.health_recorder import HealthRecorder
 from tawara.nodes.client import NodeClient
@@ -102,6 +104,8 @@ class Running:
     directory: Path
     addresses: dict[str, str] = field(default_factory=dict)
     """Listener -> ADDRESS:PORT, in the order of starting."""
+    first_keys: list[FirstKey] = field(default_factory=list)
+    """The access key of a new store, if it is in its file."""
     monitored: MonitoredComponents = field(default_factory=MonitoredComponents)
 
     async def drain(self, hurry: asyncio.Event) -> None:
@@ -364,6 +368,10 @@ async def _start_with_database(
         _, port = own_node.http_address
         describe = functools.partial(first_run.describe_machine, ip=advertised(configuration.node), port=port)
         await until_available(lambda: describe(metadata))
+        if Component.GATEWAY in components and _protocols(configuration):
+            keys = KeyFile(store.directory / configuration.store.keys_file)
+            made = await until_available(lambda: first_key.prepare(metadata, store.directory, keys))
+            store.first_keys.extend([made] if made is not None else [])
 
     signer = make_signer(configuration, store.directory)
     nodes = await stack.enter_async_context(NodeClient(signer=signer))
@@ -521,6 +529,16 @@ def _tls(configuration: Configuration, directory: Path) -> TlsFiles | None:
     return TlsFiles(directory / gateway.tls_certificate, directory / gateway.tls_key)
 
 
+def _trusted(configuration: Configuration) -> tuple[Network, ...]:
+    """Return the front ends whose X-Forwarded-Host counts. Raises ConfigurationError."""
+    try:
+        return parse_networks(configuration.gateway.trusted_proxies)
+    except ValueError as error:
+        raise ConfigurationError(
+            f"gateway.trusted_proxies: {error}", hint="Give addresses and networks, such as 10.0.0.7, fd00::/8."
+        ) from None
+
+
 def _s3(store: Running, shared: _Shared, access_keys: AccessKeys, listen: tuple[str, int] | socket.socket) -> S3Server:
     from tawara.gateway.s3.server import S3Server
 
@@ -533,6 +551,7 @@ def _s3(store: Running, shared: _Shared, access_keys: AccessKeys, listen: tuple[
         listen=listen,
         access_keys=access_keys,
         region=configuration.s3.region,
+        trusted=_trusted(configuration),
         hosts=[each.strip() for each in configuration.s3.hosts.split(",") if each.strip()],
         limits=shared.limits,
     )

@@ -218,6 +218,13 @@ class GatewaySection(Section, frozen=True, forbid_unknown_fields=True, kw_only=T
     tls_key: Annotated[
         str, Doc(description="PEM file with the private key of `tls_certificate`, not readable by other users.")
     ] = ""
+    trusted_proxies: Annotated[
+        str,
+        Doc(
+            description="Addresses and networks, separated by commas, of front ends whose X-Forwarded-Host is the name"
+            ' for which a client signed an S3 request, and names its bucket; "" for none.'
+        ),
+    ] = ""
     nginx: Annotated[
         Literal["bundled", "system", "off"],
         Doc(description="The nginx that transfers the bytes. With off, Python transfers them (correct, but slower)."),
@@ -278,9 +285,12 @@ class GatewaySection(Section, frozen=True, forbid_unknown_fields=True, kw_only=T
 
 
 class S3Section(Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """The S3 protocol, in progress: docs/s3.md lists what it can do. Part of the gateway."""
+    """The S3 protocol: http://LISTEN/DOMAIN/KEY, with access keys. Part of the gateway; docs/s3.md."""
 
-    listen: Annotated[str, Doc(description='ADDRESS:PORT, usually 127.0.0.1:7081; "" for none.')] = ""
+    listen: Annotated[
+        str,
+        Doc(description='ADDRESS:PORT; "" for none. The first run of `tawara up` sets 127.0.0.1:7081.'),
+    ] = ""
     region: Annotated[
         str, Doc(description="The region in answers to clients. Signatures of any region are accepted.")
     ] = "us-east-1"
@@ -296,7 +306,10 @@ class S3Section(Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
 class DavSection(Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """WebDAV: http://LISTEN/DOMAIN/PATH, with access keys. Part of the gateway."""
 
-    listen: Annotated[str, Doc(description='ADDRESS:PORT, usually 127.0.0.1:7082; "" for none.')] = ""
+    listen: Annotated[
+        str,
+        Doc(description='ADDRESS:PORT; "" for none. The first run of `tawara up` sets 127.0.0.1:7082.'),
+    ] = ""
 
 
 class WorkersSection(Section, frozen=True, forbid_unknown_fields=True, kw_only=True):

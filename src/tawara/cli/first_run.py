@@ -10,7 +10,7 @@ import os
 import secrets
 from pathlib import Path
 
-from tawara.cli.configuration import FILE, Configuration, load, render
+from tawara.cli.configuration import FILE, Configuration, DavSection, S3Section, load, render
 from tawara.metadata import cluster
 from tawara.metadata.contract import Metadata, Transaction
 from tawara.model.cluster import HostState
@@ -42,7 +42,8 @@ def write_once(path: Path, text: str, mode: int) -> None:
 def prepare_directory(directory: Path, settings: list[str]) -> Configuration:
     """Create the directory, configuration, both key files and devices if missing; return the configuration."""
     directory.mkdir(mode=0o750, parents=True, exist_ok=True)
-    write_once(directory / FILE, render(Configuration()), 0o644)
+    further = Configuration(s3=S3Section(listen="127.0.0.1:7081"), dav=DavSection(listen="127.0.0.1:7082"))
+    write_once(directory / FILE, render(further), 0o644)
     configuration = load(directory / FILE, settings=settings)
     write_once(directory / configuration.gateway.key_file, secrets.token_urlsafe(32) + "\n", 0o600)
     write_once(directory / configuration.store.keys_file, render_key_file([key_file.new_key()]), 0o600)

@@ -18,18 +18,11 @@ from tawara.cli import output
 from tawara.cli.database import HERE, Database
 from tawara.metadata import access_keys
 from tawara.model.access.creation import new_key
-from tawara.model.access.keys import (
-    ID_ALPHABET,
-    ID_BEGINNING,
-    ID_LENGTH,
-    SECRET_ALPHABET,
-    SECRET_LENGTH,
-    AccessKey,
-    KeyState,
-)
+from tawara.model.access.keys import AccessKey, KeyState
 from tawara.model.errors import ConfigurationError
 from tawara.store import key_file as key_files
 from tawara.store.key_file import KeyFile, KeyFileMissing
+from tawara.store.random_keys import random_id, random_secret
 from tawara.wire.installation_key import NONCE, CannotOpen, InstallationKey, open_sealed, seal, sealed_with
 
 app = App(
@@ -82,7 +75,7 @@ async def create(
     """
     file = database.key_file(key_file)
     keys = file.load()
-    key_id, secret = _random_id(), _random(SECRET_ALPHABET, SECRET_LENGTH)
+    key_id, secret = random_id(), random_secret()
     async with database.open() as metadata:
         _check_same(await metadata.read(access_keys.list_all), keys, file)
         wanted = new_key(
@@ -231,14 +224,6 @@ def _check_same(found: Sequence[AccessKey], keys: Sequence[InstallationKey], fil
             f"{file.path} is not the key file with which the secret of {others[0]} was sealed",
             hint="Copy the right key file from another machine of the store, or revoke the keys that are lost.",
         )
-
-
-def _random_id() -> str:
-    return ID_BEGINNING + _random(ID_ALPHABET, ID_LENGTH - len(ID_BEGINNING))
-
-
-def _random(alphabet: str, length: int) -> str:
-    return "".join(secrets.choice(alphabet) for _ in range(length))
 
 
 def _described(key: AccessKey) -> dict[str, Any]:

@@ -14,6 +14,8 @@ from cyclopts import Parameter
 
 from tawara.cli import first_run, log, readiness
 from tawara.cli.assembly import (
+    S3,
+    WEBDAV,
     Component,
     Running,
     gateway_process,
@@ -25,6 +27,7 @@ from tawara.cli.assembly import (
     without_drain,
 )
 from tawara.cli.configuration import FILE, Configuration, load
+from tawara.cli.first_key import CREDENTIALS, NETRC, FirstKey
 from tawara.cli.foreground import only_one, raise_descriptors, run_until_signal
 from tawara.cli.processes import Family, Listening, Ready
 from tawara.cli.reloading import Reloader, survive
@@ -46,7 +49,8 @@ def up(
     """Run a store on this machine: tracker, storage node, workers and gateway, until Ctrl-C.
 
     The first run creates DIRECTORY: the commented configuration tawara.toml, the database, four devices, the domain
-    "files", and the secret key for uploads over HTTP. All components listen on this machine only.
+    "files", the secret key for uploads over HTTP, and an access key for S3 and WebDAV. All components listen on this
+    machine only.
 
     For example:
 
@@ -169,7 +173,7 @@ async def _up(
 
 
 def _first_steps(store: Running) -> str:
-    """Print the components with their addresses, and three commands to try."""
+    """Return the components with their addresses, and commands to try."""
     where = store.addresses
     key = shlex.quote(str(store.directory / store.configuration.gateway.key_file))
     tracker = "" if where["tracker"] == "127.0.0.1:7001" else f" --tracker {where['tracker']}"
@@ -185,10 +189,27 @@ def _first_steps(store: Running) -> str:
         f"  echo hello | {_program()} put - {first_run.DOMAIN}/hello.txt{tracker}",
         f"  curl {url}",
         f'  curl -H "Authorization: Bearer $(cat {key})" -T FILE {url.removesuffix("hello.txt")}',
+        *(line for each in store.first_keys for line in _further_steps(store, each, scheme)),
         "",
         "Ctrl-C stops it.",
     ]
     return "\n".join(lines)
+
+
+def _further_steps(store: Running, key: FirstKey, scheme: str) -> list[str]:
+    """Return a command for S3 and one for WebDAV with the store's first access key, and where that is.
+
+    The secret itself is printed by the first run alone, and only to a terminal: other outputs are logs.
+    """
+    where, lines = store.addresses, []
+    credentials, netrc = (shlex.quote(str(store.directory / name)) for name in (CREDENTIALS, NETRC))
+    if S3 in where:
+        aws = f"AWS_SHARED_CREDENTIALS_FILE={credentials} aws --endpoint-url {scheme}://{where[S3]}"
+        lines.append(f"  {aws} s3 cp FILE s3://{first_run.DOMAIN}/")
+    if WEBDAV in where:
+        lines.append(f"  curl --netrc-file {netrc} -T FILE {scheme}://{where[WEBDAV]}/{first_run.DOMAIN}/")
+    shown = f", secret {key.secret}" if key.is_new and sys.stdout.isatty() else ""
+    return [*lines, "", f"The access key of S3 and WebDAV, id {key.id}{shown}, is in {credentials}"]
 
 
 def _program() -> str:

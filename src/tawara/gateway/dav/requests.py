@@ -92,6 +92,8 @@ class DavRequestParser:
     def name(self, target: Target) -> DavResourceName:
         """Return the resource of a target. Raises InvalidKey, ProtectedResource, UnregDomain."""
         if not target.domain:
+            if target.key:
+                raise UnregDomain("Not found")
             return DavResourceName(None, b"")
         domain = self._view.current.domains.get(target.domain)
         if domain is None:

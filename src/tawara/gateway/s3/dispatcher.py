@@ -28,6 +28,7 @@ from tawara.http1.connections import SERVER
 from tawara.http1.reply import Reply
 from tawara.model.errors import TawaraError
 from tawara.model.node_errors import Stalled
+from tawara.model.trusted_peers import Network, is_trusted
 from tawara.wire.s3.faults import FaultCode, S3Fault, fault_of
 from tawara.wire.s3.head import HeaderFields, RequestHead, parse_target
 from tawara.wire.s3.operations import operation_of
@@ -78,9 +79,19 @@ def s3_handlers(context: S3Context, objects: ObjectHandlers, completions: Comple
 class S3Dispatcher:
     """Answers requests of one listener."""
 
-    def __init__(self, context: S3Context, authenticator: S3Authenticator, base_hosts: Sequence[str]) -> None:
-        """`base_hosts`: names below which a host name names a bucket (virtual-host style)."""
-        self._context, self._authenticator, self._base_hosts = context, authenticator, tuple(base_hosts)
+    def __init__(
+        self,
+        context: S3Context,
+        authenticator: S3Authenticator,
+        base_hosts: Sequence[str],
+        trusted: Sequence[Network] = (),
+    ) -> None:
+        """`base_hosts`: names below which a host name names a bucket (virtual-host style).
+
+        `trusted`: front ends whose X-Forwarded-Host counts.
+        """
+        self._context, self._authenticator = context, authenticator
+        self._base_hosts, self._trusted = tuple(base_hosts), tuple(trusted)
         self._objects, self._completions = ObjectHandlers(context), CompletionHandler(context)
         self._handlers = s3_handlers(context, self._objects, self._completions)
         self._forms = FormHandler(context, authenticator)
@@ -105,7 +116,7 @@ class S3Dispatcher:
         fields = _own_fields()
         resource = "/"
         try:
-            head = read_head(request, self._base_hosts, step, behind_nginx=self._context.gateway.front is not None)
+            head = self._read_head(request, step)
             resource = head.target.resource
             if head.target.bucket and not head.target.key:
                 fields["x-amz-bucket-region"] = self._context.region
@@ -122,6 +133,20 @@ class S3Dispatcher:
         if isinstance(reply, web.StreamResponse):
             return reply
         return Reply(reply.status, {**fields, **reply.fields}, reply.body, reply.part)
+
+    def _read_head(self, request: HttpRequest, step: GatewayStep) -> RequestHead:
+        """Return the head of a request as its client sent it. Raises S3Fault."""
+        behind_nginx = self._context.gateway.front is not None
+        fields = HeaderFields(restore_fields(request.raw_headers) if behind_nginx else request.raw_headers)
+        if self._trusted and (forwarded := fields.lines("x-forwarded-host")):
+            peer = request.headers.get(HeaderField.PEER) if behind_nginx else getattr(request, "remote", None)
+            if is_trusted(peer, self._trusted):
+                # The first name is the one that the client used; front ends behind the first add theirs. A client that
+                # sends the field itself gains nothing: the signature covers the name.
+                fields = fields.with_host(forwarded[0].split(b",")[0].strip())
+        raw = request.raw_path.encode("utf-8", "surrogateescape")
+        method = "PUT" if step is GatewayStep.ADMIT else request.method  # nginx asks by a GET
+        return RequestHead(method, parse_target(raw, fields.get("host"), self._base_hosts), fields)
 
     async def _handle(
         self, request: HttpRequest, head: RequestHead, fields: dict[str, str], step: GatewayStep
@@ -189,17 +214,6 @@ def preflight_fault(head: RequestHead) -> S3Fault:
     if head.fields.get("origin") is None:
         return S3Fault(FaultCode.BAD_REQUEST, "Insufficient information. Origin request header needed.")
     return S3Fault(FaultCode.ACCESS_FORBIDDEN, "CORSResponse: CORS is not enabled for this bucket.")
-
-
-def read_head(
-    request: HttpRequest, base_hosts: Sequence[str], step: GatewayStep, *, behind_nginx: bool = False
-) -> RequestHead:
-    """Return the head of a request as its client sent it. Raises S3Fault."""
-    lines = request.raw_headers
-    fields = HeaderFields(restore_fields(lines) if behind_nginx else lines)
-    raw = request.raw_path.encode("utf-8", "surrogateescape")
-    method = "PUT" if step is GatewayStep.ADMIT else request.method  # nginx asks by a GET
-    return RequestHead(method, parse_target(raw, fields.get("host"), base_hosts), fields)
 
 
 def restore_fields(lines: Iterable[tuple[bytes, bytes]]) -> Iterator[tuple[bytes, bytes]]:

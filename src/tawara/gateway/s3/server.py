@@ -23,6 +23,7 @@ from tawara.metadata.contract import Metadata
 from tawara.metadata.view import ClusterView
 from tawara.metadata.wakeups import Wakeups
 from tawara.model.limits import Limits
+from tawara.model.trusted_peers import Network
 from tawara.nodes.client import NodeClient
 from tawara.store.access_keys import AccessKeys
 from tawara.store.file_assembler import FileAssembler
@@ -50,9 +51,14 @@ class S3Server:
         access_keys: AccessKeys,
         region: str,
         hosts: Sequence[str] = (),
+        trusted: Sequence[Network] = (),
         limits: Limits = Limits(),  # noqa: B008 - a frozen value
     ) -> None:
-        """Listen on a host and port (0: any free one). `hosts`: names of this server without port, see S3Dispatcher."""
+        """Listen on a host and port (0: any free one). `hosts`: names of this server without port, see S3Dispatcher.
+
+        `trusted`: front ends whose X-Forwarded-Host counts.
+        """
+        self._trusted = tuple(trusted)
         self._metadata, self._view, self._nodes, self._wakeups = metadata, view, nodes, wakeups
         self._access_keys, self._region = access_keys, region
         self._hosts, self._limits = tuple(each.lower() for each in hosts), limits
@@ -111,7 +117,8 @@ class S3Server:
             replicas=NginxReplicas(local, self._nodes.signer),
         )
         names = [*self._hosts, *(f"{each}:{self._port}" for each in self._hosts)]
-        self._dispatcher = S3Dispatcher(context, S3Authenticator(self._access_keys, names), self._hosts)
+        authenticator = S3Authenticator(self._access_keys, names)
+        self._dispatcher = S3Dispatcher(context, authenticator, self._hosts, self._trusted)
         handlers = self._dispatcher.steps()
         await self._listener.open(handlers, parts, reads_at_once=self._metadata.reads_at_once)
 

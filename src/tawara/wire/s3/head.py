@@ -35,6 +35,12 @@ class HeaderFields:
         values = self._values.get(name)
         return None if values is None else text_of(b",".join(value.strip() for value in values))
 
+    def with_host(self, host: bytes) -> HeaderFields:
+        """The same fields with another value of Host: the one that the client sent to a front end."""
+        changed = HeaderFields(())
+        changed._values = {**self._values, "host": [host]}
+        return changed
+
     def names(self) -> Iterable[str]:
         """The lower-case names of all fields, each once."""
         return self._values.keys()
