@@ -17,6 +17,7 @@ from tawara.model.multipart import MOST_PARTS, ListedPart, ObjectPart, UploadedP
 from tawara.model.object_checksums import ChecksumAlgorithm, ChecksumType
 from tawara.wire.s3 import attributes, results, xml_in, xml_out
 from tawara.wire.s3.faults import FaultCode, S3Fault, fault_of
+from tawara.wire.s3.head import HeaderFields
 from tawara.wire.s3.lists import S3Owner, render_buckets
 from tests.unit.wire.s3.oracle import call
 
@@ -410,3 +411,34 @@ def test_escaping_loses_nothing(value: str) -> None:
 def test_times() -> None:
     """O13: times in XML are ISO 8601 with `.000Z`."""
     assert xml_out.timestamp(AT) == "2001-09-09T01:46:40.000Z"
+
+
+def test_pages_of_the_parts_of_an_object() -> None:
+    """O8: parts are listed page by page; without checksums there is only their number."""
+    parts = [ObjectPart(number, 5, "AQIDBA==") for number in (2, 5, 9)]
+    asked = frozenset({attributes.Attribute.PARTS})
+
+    def shown(after: int, most: int, found: list[ObjectPart] = parts) -> dict[str, Any]:
+        page = attributes.PartPage(after, most)
+        body = attributes.render_attributes(
+            asked, etag="e-3", length=15, storage_class="STANDARD", checksum=CRC32, parts=found, page=page
+        )
+        answer = answered("get_object_attributes", body, Key="k", ObjectAttributes=["ObjectParts"])
+        objects: dict[str, Any] = answer["ObjectParts"]
+        return objects
+
+    first = shown(0, 2)
+    assert [each["PartNumber"] for each in first["Parts"]] == [2, 5]
+    assert (first["IsTruncated"], first["NextPartNumberMarker"], first["TotalPartsCount"]) == (True, 5, 3)
+    last = shown(5, 2)
+    assert [each["PartNumber"] for each in last["Parts"]] == [9]
+    assert (last["IsTruncated"], last["PartNumberMarker"]) == (False, 5)
+    assert shown(0, 1000, [*parts, ObjectPart(10, 1)]) == {"TotalPartsCount": 4}
+
+
+@pytest.mark.parametrize("name", ["x-amz-max-parts", "x-amz-part-number-marker"])
+def test_a_page_that_is_no_number(name: str) -> None:
+    """A malformed page of parts is InvalidArgument; an absent one is the first, of at most 1,000."""
+    with pytest.raises(S3Fault):
+        attributes.parse_part_page(HeaderFields([(name.encode(), b"-1")]))
+    assert attributes.parse_part_page(HeaderFields([(b"x-amz-max-parts", b"5000")])) == attributes.FIRST_PAGE
