@@ -26,6 +26,7 @@ from tawara.metadata.open import open_metadata
 from tawara.metadata.view import ClusterView
 from tawara.model import fid as fids
 from tawara.model.files import NewFile
+from tawara.model.reserved_keys import is_reserved
 from tawara.node.server import StorageNode
 from tawara.nodes.client import NodeClient
 from tawara.workers.monitor import Monitor
@@ -151,6 +152,9 @@ class Windows:
         found += [f"dev{devid} was left in state drain" for devid in drained]
         found += [f"fid {fid} is not on dev{devid}" for fid, devid in on - disk]
         for key, fid in stored.items():
+            if is_reserved(key.encode()):
+                found.append(f"{key!r} is a part that is left")
+                continue
             devids = {devid for each, devid in on if each == fid}
             if self.known[key] == {None}:
                 found.append(f"{key} was deleted, and is there")
@@ -250,7 +254,7 @@ async def create_close(store: Windows, window: int) -> bool:
         line = f"create_close domain={DOMAIN}&fid={fid}&devid=1&path={path}&key={key}&size={len(CONTENT)}"
         store.wire.arm(window)
         writer.write(f"{line}\r\n".encode())
-        answer = await _first(reader.readline(), store.wire)
+        answer = await first(reader.readline(), store.wire)
         victim.kill()
         await victim.wait()
         await store.wire.cut()
@@ -334,7 +338,7 @@ async def _copied(store: Windows, window: int, wanted: bytes, *args: str) -> boo
         assert victim.stdout is not None
         store.wire.arm(window)
         victim.send_signal(signal.SIGUSR1)
-        answer = await _first(victim.stdout.readline(), store.wire)
+        answer = await first(victim.stdout.readline(), store.wire)
         victim.kill()
         await victim.wait()
     await store.wire.cut()
@@ -356,7 +360,7 @@ async def _worked(store: Windows, worker: str, window: int, done: Callable[[], A
     store.wire.arm(10**9)  # the start of the process is not what is cut short
     async with store.workers(store.behind, only=worker) as victim:
         store.wire.arm(window)
-        finished = await _first(done(), store.wire)
+        finished = await first(done(), store.wire)
         victim.kill()
         await victim.wait()
     await store.wire.cut()
@@ -366,7 +370,7 @@ async def _worked(store: Windows, worker: str, window: int, done: Callable[[], A
 T = TypeVar("T")
 
 
-async def _first(work: Awaitable[T], wire: Tripwire) -> T | None:
+async def first(work: Awaitable[T], wire: Tripwire) -> T | None:
     """The result of the work; None if the proxy cut it before."""
     working = asyncio.ensure_future(work)
     tripped = asyncio.ensure_future(wire.tripped.wait())
