@@ -65,10 +65,10 @@ class Conversation:
         return Response(code, fields, body)
 
 
-@pytest.fixture
-async def dav(tmp_path: Path) -> AsyncIterator[DavFixture]:
-    """A store that serves WebDAV."""
-    async with dav_fixture(tmp_path) as running:
+@pytest.fixture(params=[True, False], ids=["nginx", "alone"])
+async def dav(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[DavFixture]:
+    """A store that serves WebDAV, behind nginx and without it."""
+    async with dav_fixture(tmp_path, nginx=request.param) as running:
         yield running
 
 

@@ -11,6 +11,7 @@ from xml.etree import ElementTree
 
 import pytest
 
+from tawara.metadata import cluster
 from tawara.model.files import StoredFile
 from tests.acceptance.dav_fixture import DavFixture, dav_fixture
 from tests.acceptance.gateway_fixture import Answer
@@ -89,6 +90,79 @@ async def test_access_keys_decide(dav: DavFixture, user: DavUser) -> None:
     assert await reader.status("COPY", "/d/open/a", Destination="/d/open/b") == 403
     assert await reader.members("/") == ["/d/"]
     assert await stranger.members("/") == []
+
+
+async def test_names_in_another_unicode_form(dav: DavFixture, user: DavUser) -> None:
+    """What others stored composed is found, written, locked, moved and deleted decomposed, as macOS sends it."""
+    composed, decomposed = "%C3%BC", "u%CC%88"
+    assert (await dav.store.put(f"/d/{composed}/{composed}", b"12345")).status == 201
+    path = f"/d/{decomposed}/{decomposed}"
+    assert (await user.ask("GET", path)).body == b"12345"
+    assert await user.members(f"/d/{decomposed}/") == [f"/d/{composed}/{composed}"]
+    locked = await user.ask("LOCK", path, LOCK)
+    assert locked.status == 200
+    assert await user.status("PUT", f"/d/{composed}/{composed}", b"1") == 423
+    tagged = f"<http://host{path}> ({locked['Lock-Token']})"
+    assert await user.status("PUT", path, b"123", If=tagged) == 204
+    assert (await dav.store.stored("ü/ü".encode())).length == 3
+    assert await dav.store.find("u\u0308/u\u0308".encode()) is None
+    assert await user.status("UNLOCK", path, Lock_Token=locked["Lock-Token"] or "") == 204
+    assert await user.status("PUT", f"/d/{decomposed}/new{decomposed}", b"1") == 201
+    assert await dav.store.find("ü/newu\u0308".encode()) is not None, "a new name is stored as sent"
+    assert await user.status("MOVE", path, Destination=f"/d/{decomposed}/moved") == 201
+    assert await user.status("DELETE", f"/d/{decomposed}") == 204
+    assert await user.members("/d/") == []
+    reader = DavUser(dav, await dav.store.create_key("decomposed", "d/u\u0308/=rw"))
+    assert (await dav.store.put(f"/d/{composed}/secret", b"1")).status == 201
+    assert await reader.status("GET", f"/d/{decomposed}/secret") == 403
+
+
+async def test_a_file_and_a_collection_of_one_name(dav: DavFixture, user: DavUser) -> None:
+    """Where others stored a file `a` and keys below `a/`, the collection is shown, and its deletion leaves the file."""
+    for key in ("/d/a", "/d/a/b"):
+        assert (await dav.store.put(key, b"12345")).status == 201
+    assert await user.members("/d/") == ["/d/a/"]
+    assert (await user.ask("GET", "/d/a")).body != b"12345"
+    assert await user.status("PUT", "/d/a", b"1") == 405
+    assert await user.status("DELETE", "/d/a") == 204
+    assert await user.members("/d/") == ["/d/a"]
+
+
+async def test_moving_between_domains_and_out_of_collections(dav: DavFixture) -> None:
+    """A move to another domain takes content, type and properties along; a collection outlasts its last member."""
+    await dav.store.metadata.write(cluster.create_domain, "e")
+    await dav.store.view.refresh()
+    user = DavUser(dav, await dav.store.create_key("both", "d=rw", "e=rw"))
+    assert await user.members("/") == ["/d/", "/e/"]
+    for key in ("/d/box/a.txt", "/d/box/in/b.txt"):
+        assert (await dav.store.put(key, b"12345", Content_Type="text/x-mine")).status == 201
+    assert await user.status("MOVE", "/d/box", Destination="/e/box") == 201
+    assert (await user.members("/d/"), await user.members("/e/box/")) == ([], ["/e/box/a.txt", "/e/box/in/"])
+    moved = await user.ask("GET", "/e/box/in/b.txt")
+    assert (moved.body, moved["Content-Type"]) == (b"12345", "text/x-mine")
+    assert await user.status("MOVE", "/e/box/in/b.txt", Destination="/e/b.txt") == 201
+    assert await user.members("/e/box/in/") == []
+    assert await user.status("COPY", "/e/box", Depth="0", Destination="/e/empty") == 201
+    assert await user.members("/e/empty/") == []
+    stranger = DavUser(dav, await dav.store.create_key("one", "e=rw"))
+    assert await stranger.status("MOVE", "/e/b.txt", Destination="/d/b.txt") == 403
+
+
+async def test_depth_infinity_is_refused(user: DavUser) -> None:
+    """PROPFIND of everything below a collection is refused with the condition that clients know."""
+    for headers in ({}, {"Depth": "infinity"}):
+        refused = await user.ask("PROPFIND", "/d/", headers=headers)
+        assert (refused.status, b"<D:propfind-finite-depth/>" in refused.body) == (403, True)
+
+
+async def test_a_slash_at_the_end_of_a_file(dav: DavFixture, user: DavUser) -> None:
+    """A file that is stored under a path with a slash at its end is a file, not the marker of a collection."""
+    assert await user.status("PUT", "/d/x/", b"1") == 201
+    assert await user.members("/d/") == ["/d/x"]
+    assert await dav.store.find(b"x/") is None
+    assert await user.status("PUT", "/d/x/y", b"1") == 409
+    assert await user.status("MKCOL", "/d/c") == 201
+    assert await user.status("PUT", "/d/c", b"1") == 405
 
 
 async def test_collections_over_other_protocols_keys(dav: DavFixture, user: DavUser) -> None:

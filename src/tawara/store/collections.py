@@ -16,6 +16,7 @@ from tawara.model.dav_locks import parent
 from tawara.model.errors import PreconditionFailed, ProtectedResource, UnknownKey
 from tawara.model.files import StoredFile
 from tawara.model.listing_page import ListedKey
+from tawara.model.unicode_names import forms
 from tawara.store.file_assembler import FileAssembler
 from tawara.store.service import FileStore
 from tawara.store.writer import FileWriter, WriteRequest
@@ -64,6 +65,28 @@ class Collections:
         if is_collection:
             return Resource(path, None)
         return None if file is None else Resource(path, file)
+
+    async def stored_path(self, domain: Domain, path: bytes) -> bytes:
+        """Return the path under which a resource is stored: as given, or with names in another Unicode form.
+
+        macOS sends names decomposed that others have stored composed. The names of what does not exist are as given.
+        """
+        if path.isascii() or await self.find(domain, path) is not None:
+            return path
+        names = path.split(b"/")
+        found: list[bytes] = []
+        for name in names:
+            stored = await self._stored_name(domain, found, name)
+            if stored is None:
+                break
+            found.append(stored)
+        return b"/".join([*found, *names[len(found) :]])
+
+    async def _stored_name(self, domain: Domain, above: list[bytes], name: bytes) -> bytes | None:
+        for each in forms(name):
+            if await self.find(domain, b"/".join([*above, each])) is not None:
+                return each
+        return None
 
     async def members(self, domain: Domain, path: bytes) -> AsyncIterator[list[Member]]:
         """Yield the direct members of a collection, page by page. Names that no path can have are left out."""

@@ -63,7 +63,8 @@ class DavLocks:
                 return ResourceState()
             if name.domain is None or target.domain != name.domain.name:
                 return ResourceState()
-            name = DavResourceName(name.domain, target.key.removesuffix(b"/"))
+            path = await self._collections.stored_path(name.domain, target.key.removesuffix(b"/"))
+            name = DavResourceName(name.domain, path)
         if name.domain is None:
             return ResourceState()
         found = await self._collections.find(name.domain, name.path)

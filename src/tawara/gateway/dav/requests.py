@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from aiohttp import hdrs, web
@@ -16,12 +16,32 @@ from tawara.model.access.grants import Right
 from tawara.model.cluster import Domain
 from tawara.model.errors import InvalidKey, UnregDomain
 from tawara.model.node_errors import Stalled, TooLarge
-from tawara.store.collections import check_path
+from tawara.store.collections import Collections, check_path
+from tawara.store.writer import WriteRequest
 from tawara.wire.dav import documents
 from tawara.wire.dav.if_header import IfList, parse_if, submitted_tokens
 from tawara.wire.http import Target, path_of
 
 NO_LISTS: Final[tuple[IfList, ...]] = ()
+
+
+class DavPutParser(RequestParser):
+    """Parses the steps of a PUT; the key is the one that is stored, see Collections.stored_path.
+
+    DavRequestParser has authorised the request for it.
+    """
+
+    def __init__(
+        self, collections: Collections, view: ClusterView, authenticator: Authenticator, *, upload: int
+    ) -> None:
+        super().__init__(view, authenticator, upload=upload)
+        self._collections = collections
+
+    async def put(self, request: HttpRequest) -> WriteRequest:
+        """See RequestParser."""
+        wanted = await super().put(request)
+        path = wanted.key.removesuffix(b"/")  # as in DavRequestParser.name
+        return replace(wanted, key=await self._collections.stored_path(wanted.domain, path))
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,10 +86,17 @@ class DavRequestParser:
     """Turns requests into values."""
 
     def __init__(
-        self, parser: RequestParser, authenticator: Authenticator, view: ClusterView, *, body_time: float
+        self,
+        parser: RequestParser,
+        authenticator: Authenticator,
+        view: ClusterView,
+        collections: Collections,
+        *,
+        body_time: float,
     ) -> None:
         """`body_time`: most seconds for the body of a request other than PUT."""
         self._parser, self._authenticator, self._view, self._body_time = parser, authenticator, view, body_time
+        self._collections = collections
 
     async def parse(self, request: HttpRequest, right: Right, step: GatewayStep) -> DavRequest:
         """Return the request if it has `right` to its resource; the root needs valid credentials alone.
@@ -81,13 +108,25 @@ class DavRequestParser:
         await self._view.refresh_for_name(target.domain)
         field = request.headers.getall("If", [])
         lists = parse_if(" ".join(field)) if field else NO_LISTS
-        return DavRequest(request, self.name(target), account, lists, step)
+        return DavRequest(request, await self._stored_name(request, target, right), account, lists, step)
 
     async def destination(self, request: DavRequest, target: Target, right: Right) -> DavResourceName:
         """Return the resource of a Destination field, authorised. Raises as `parse`."""
         await self._account(request.http, target, right)
         await self._view.refresh_for_name(target.domain)
-        return self.name(target)
+        return await self._stored_name(request.http, target, right)
+
+    async def _stored_name(self, request: HttpRequest, target: Target, right: Right) -> DavResourceName:
+        """Return the resource of a target under the names that are stored, to which the request must have the right."""
+        name = self.name(target)
+        if name.domain is None:
+            return name
+        path = await self._collections.stored_path(name.domain, name.path)
+        if path == name.path:
+            return name
+        fields = list(request.headers.getall(hdrs.AUTHORIZATION, ()))
+        await self._authenticator.authorise(fields, target.domain, path, right)
+        return DavResourceName(name.domain, path)
 
     def name(self, target: Target) -> DavResourceName:
         """Return the resource of a target. Raises InvalidKey, ProtectedResource, UnregDomain."""

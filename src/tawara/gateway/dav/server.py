@@ -17,7 +17,7 @@ from tawara.gateway import responses
 from tawara.gateway.authenticator import Authenticator
 from tawara.gateway.dav.locks import DavLocks
 from tawara.gateway.dav.methods import METHODS, XML_TYPE, DavMethods
-from tawara.gateway.dav.requests import DavRequestParser
+from tawara.gateway.dav.requests import DavPutParser, DavRequestParser
 from tawara.gateway.get_handler import GetHandler
 from tawara.gateway.http_server import ErrorForm, put_handlers
 from tawara.gateway.nginx_protocol import FURTHER_STEPS, GatewayStep
@@ -25,7 +25,7 @@ from tawara.gateway.nginx_replicas import NginxReplicas
 from tawara.gateway.nginx_routes import ListenerProtocol
 from tawara.gateway.protocol_listener import GatewayParts, ProtocolListener
 from tawara.gateway.put_handlers import StreamedPutHandler
-from tawara.gateway.requests import HttpRequest, RequestParser
+from tawara.gateway.requests import HttpRequest
 from tawara.http1.reply import Reply
 from tawara.instruments import RequestMeter
 from tawara.metadata.contract import Metadata
@@ -114,7 +114,7 @@ class DavServer:
         assembler = FileAssembler(self._metadata, view, nodes, store, writer, locator, local=local)
         collections = Collections(self._metadata, store, writer, assembler)
         replicas = NginxReplicas(local, nodes.signer)
-        plain = RequestParser(view, self._authenticator, upload=limits.upload)
+        plain = DavPutParser(collections, view, self._authenticator, upload=limits.upload)
         self._get = GetHandler(
             view, nodes, store, replicas, reproxy=False, limits=limits, rng=rng, features=parts.features
         )
@@ -123,7 +123,7 @@ class DavServer:
         return DavMethods(
             self._metadata,
             view,
-            DavRequestParser(plain, self._authenticator, view, body_time=limits.stalled_body),
+            DavRequestParser(plain, self._authenticator, view, collections, body_time=limits.stalled_body),
             collections,
             DavLocks(self._metadata, collections),
             self._get,
