@@ -275,6 +275,13 @@ class Cluster:
         return MappingProxyType({domain.dmid: domain for domain in self.domains.values()})
 
     @cached_property
+    def domains_by_encoded_name(self) -> Mapping[bytes, Domain]:
+        """The domains by their names as requests carry them."""
+        return MappingProxyType(
+            {name.encode("utf-8", "surrogateescape"): domain for name, domain in self.domains.items()}
+        )
+
+    @cached_property
     def hosts_by_name(self) -> Mapping[str, Host]:
         """The hosts by name."""
         return MappingProxyType({host.name: host for host in self.hosts.values()})

@@ -126,15 +126,18 @@ class TrackerRequest:
 
     def has_known_names(self, cluster: Cluster) -> bool:
         """Return whether `cluster` has the domain and the class of the request, as far as it names them."""
-        domain = self.args.get("domain")
-        return not domain or cluster.has_name(domain.decode("utf-8", "surrogateescape"), self.text("class"))
+        name = self.args.get("domain")
+        if not name:
+            return True
+        domain = cluster.domains_by_encoded_name.get(name)
+        return domain is not None and ("class" not in self.args or domain.class_named(self.text("class")) is not None)
 
     def domain(self, cluster: Cluster) -> Domain:
         """Return the domain of the request. Raises NoDomain, UnregDomain."""
         raw = self.args.get("domain")
         if not raw:
             raise errors.NoDomain
-        domain = cluster.domains.get(raw.decode("utf-8", "surrogateescape"))
+        domain = cluster.domains_by_encoded_name.get(raw)
         if domain is None:
             raise errors.UnregDomain
         return domain
