@@ -26,7 +26,8 @@ CREDENTIALS: Final = "access-key"
 NETRC: Final = "access-key.netrc"
 """Name of the file in the form of ~/.netrc."""
 NAME: Final = "first-run"
-_FORM: Final = re.compile(r"^aws_access_key_id *= *(\w+)\naws_secret_access_key *= *(\S+)$", re.ASCII | re.MULTILINE)
+FORM: Final = re.compile(r"^aws_access_key_id *= *(\w+)\naws_secret_access_key *= *(\S+)$", re.ASCII | re.MULTILINE)
+"""Id and secret in a file in the form of ~/.aws/credentials."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +52,7 @@ async def prepare(metadata: Metadata, directory: Path, keys: KeyFile) -> FirstKe
             return None
         is_new = True
         write_once(path, _render(random_id(), random_secret()), 0o600)
-    found = _FORM.search(path.read_text("utf-8", "replace"))
+    found = FORM.search(path.read_text("utf-8", "replace"))
     if found is None:
         raise ConfigurationError(
             f"{path} is not in the form in which it was written", hint="Remove it, and make a key: tawara key create"

@@ -80,7 +80,8 @@ def mount(
     directory
         The empty directory to mount it at.
     key
-        File with the access key, readable by you only: the output of `tawara key create --json`, or ID:SECRET.
+        File with the access key, readable by you only: `access-key` of a new store, the output of
+        `tawara key create --json`, or a line ID:SECRET.
     url
         Where a gateway serves WebDAV.
     read_only

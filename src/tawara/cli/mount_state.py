@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from tawara.cli.first_key import FORM
 from tawara.model.errors import ConflictError, DeniedError, NotFoundError, UsageError
 
 REMOTE: Final = "tawara"
@@ -40,7 +41,7 @@ class MountKey:
 
     @classmethod
     def load(cls, path: Path) -> MountKey:
-        """Read a file with the output of `tawara key create --json`, or with a line `ID:SECRET`.
+        """Read a file: the output of `tawara key create --json`, a line `ID:SECRET`, or the form of the AWS tools.
 
         Raises NotFoundError, KeyFileUnsafe, UsageError.
         """
@@ -54,7 +55,7 @@ class MountKey:
             raise KeyFileUnsafe(f"Other users can read {path}", hint=f"chmod 600 {path}")
         key = _parse_key(text)
         if key is None or not all(each and each.isprintable() for each in (key.id, key.secret)):
-            hint = "Give it the output of `tawara key create --json`, or a line ID:SECRET."
+            hint = "Name the file `access-key` of a new store, or one with the output of `tawara key create --json`."
             raise UsageError(f"{path} has no access key", hint=hint)
         return key
 
@@ -63,6 +64,8 @@ def _parse_key(text: str) -> MountKey | None:
     try:
         found = json.loads(text)
     except ValueError:
+        if aws := FORM.search(text):
+            return MountKey(aws[1], aws[2])
         name, colon, secret = text.strip().partition(":")
         return MountKey(name, secret) if colon else None
     named = isinstance(found, dict) and all(isinstance(found.get(each), str) for each in ("id", "secret"))

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tawara import cli
-from tawara.cli import mount
+from tawara.cli import first_key, mount
 from tawara.cli.mount_state import KeyFileUnsafe, MountKey, MountState, PendingFiles
 from tawara.model.errors import DeniedError, InUse, NotFoundError, TawaraError, UnavailableError, UsageError
 
@@ -25,6 +25,11 @@ def key_file(directory: Path, text: str, mode: int = 0o600) -> Path:
     path.write_text(text)
     path.chmod(mode)
     return path
+
+
+def test_the_key_of_a_new_store(tmp_path: Path) -> None:
+    """The file that the first `tawara up` makes is taken as it is."""
+    assert MountKey.load(key_file(tmp_path, first_key._render("TWID", "word"))) == MountKey("TWID", "word")
 
 
 @pytest.mark.parametrize("text", ["TWID:secret word\n", '{"id": "TWID", "secret": "secret word", "name": "n"}\n'])
