@@ -54,11 +54,12 @@ bench: setup     ## measure against the peers; prints ratios
 	@bin/setup-vm guestfs-tools mkosi dbus xfsprogs
 	@$(PY) -m benchmarks
 
-docs: setup      ## write docs/settings.md from the registries of settings
+docs: setup      ## write docs/settings.md from the registries of settings, docs/compatibility.md from the tests
 	@$(PY) -m tawara.cli.settings_page > docs/settings.md.new && mv docs/settings.md.new docs/settings.md
+	@$(PY) -m tests.acceptance.test_s3_clients > docs/compatibility.md.new && mv docs/compatibility.md.new docs/compatibility.md
 
-lock: setup      ## refresh requirements.lock from pyproject.toml
+lock: setup      ## refresh the lock files from pyproject.toml
 	@bin/lock
 
 clean:           ## remove what set-up and runs made (not var/, which holds data)
-	@rm -rf .venv .mysql build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	@rm -rf .venv .venv-clients .mysql build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
