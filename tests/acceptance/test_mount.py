@@ -152,6 +152,7 @@ def test_what_a_mount_acknowledged_is_stored(tmp_path: Path) -> None:
             one.store.start()
         until(lambda: writer.done >= 0.8 * FILES)
         one.processes[-1].kill()
+        one.processes[-1].wait(SECONDS)
         thread.join(SECONDS)
         assert not thread.is_alive()
         assert writer.wrong == []
