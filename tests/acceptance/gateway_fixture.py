@@ -202,6 +202,7 @@ async def store_fixture(
     url: str = "",
     applications: Sequence[Application] = (),
     cache: CacheSettings | None = None,
+    balancers: tuple[str, int] | None = None,
     protocols: MakeProtocols = lambda *_: (),
 ) -> AsyncIterator[StoreFixture]:
     """A store below `directory`, torn down afterwards; `local`: the gateway knows the disks of its own machine.
@@ -252,6 +253,7 @@ async def store_fixture(
             tls=tls,
             applications=applications,
             cache=cache,
+            balancers=balancers,
             protocols=protocols(metadata, view, client, wakeups),
         )
         await gateway.start()

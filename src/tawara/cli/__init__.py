@@ -34,6 +34,7 @@ _COMMANDS: Final = (
     (_DAEMONS, "node", "tawara.cli.daemons:node", "Run a storage node"),
     (_DAEMONS, "workers", "tawara.cli.daemons:workers", "Run the workers: replication, deletion, maintenance"),
     (_DAEMONS, "gateway", "tawara.cli.daemons:gateway", "Run the HTTP gateway"),
+    (_DAEMONS, "nginx-config", "tawara.cli.nginx_config:nginx_config", "Print the configuration of another nginx"),
     (_DAEMONS, "upgrade", "tawara.cli.upgrade:upgrade", "Migrate the database of an older Tawara"),
     (_DAEMONS, "adopt", "tawara.cli.adopt:adopt", "Adopt a database of MogileFS, or undo that"),
     (_FILES, "put", "tawara.cli.put:put", "Store files"),

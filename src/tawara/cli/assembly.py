@@ -505,6 +505,7 @@ def _gateway(
         tls=_tls(store.configuration, store.directory),
         process=process,
         applications=applications(store.configuration),
+        balancers=address(configuration.balancers, "gateway.balancers") if configuration.balancers else None,
         cache=cache(store.configuration, _peer_secret(store.directory / store.configuration.store.keys_file)),
         protocols=protocols,
     )

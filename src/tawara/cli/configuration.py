@@ -240,6 +240,13 @@ class GatewaySection(Section, frozen=True, forbid_unknown_fields=True, kw_only=T
             ' "" for a directory below `state`.'
         ),
     ] = ""
+    balancers: Annotated[
+        str,
+        Doc(
+            description="ADDRESS:PORT, usually port 7084, at which other nginx servers ask where files are, with an"
+            ' access key: `tawara nginx-config`. "" for none.'
+        ),
+    ] = ""
     cache_mb: Annotated[
         int,
         Doc(

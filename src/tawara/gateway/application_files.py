@@ -46,9 +46,14 @@ class ApplicationFileHandler:
             raise NotFoundError
         kept_type = request.headers.get(HeaderField.KEPT_TYPE) or ""
         reply = await self._get.handle(request, domain, target.key, by_nginx=by_nginx, content_type=kept_type)
-        if isinstance(reply, web.StreamResponse) or _ACCEL not in reply.fields:
-            return reply
-        return reply._replace(fields=adapt_places(reply.fields, path_of(domain.name, target.key), kept_type))
+        return adapted(reply, path_of(domain.name, target.key), kept_type)
+
+
+def adapted(reply: Reply | web.StreamResponse, target: str, kept_type: str) -> Reply | web.StreamResponse:
+    """Return the reply about a file that an application has named; one that has no places stays as it is."""
+    if isinstance(reply, web.StreamResponse) or _ACCEL not in reply.fields:
+        return reply
+    return reply._replace(fields=adapt_places(reply.fields, target, kept_type))
 
 
 def adapt_places(fields: Mapping[str, str], target: str, kept_type: str) -> dict[str, str]:

@@ -39,6 +39,8 @@ log = structlog.get_logger(__name__)
 _NGINX_IDLE: Final = 3600.0
 """Seconds that a connection from nginx may be idle. nginx closes it earlier, so no request arrives at a closed one."""
 
+_STEPS: Final = {str(step): step for step in GatewayStep}
+
 RequestT = TypeVar("RequestT", bound=HttpRequest)
 Handler = Callable[[HttpRequest], Coroutine[Any, Any, Reply | web.StreamResponse]]
 
@@ -144,7 +146,7 @@ class GatewayHttpServer:
         """Answer one request; a peer that does not read the response is disconnected."""
         step = GatewayStep.DECIDE
         if self._behind_nginx:
-            step = GatewayStep(request.headers.get(HeaderField.STEP, GatewayStep.DECIDE))
+            step = _STEPS.get(request.headers.get(HeaderField.STEP, ""), GatewayStep.DECIDE)
         begun, result = time.perf_counter(), ABORTED
         try:
             reply = await respond(self._handlers[step], request, refusal=self._errors.refusal)

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from tawara.gateway import nginx_applications, nginx_cache
+from tawara.gateway import nginx_applications, nginx_balancer, nginx_cache
 from tawara.gateway.nginx_protocol import (
     EXHAUSTED,
     METHODS,
@@ -107,6 +107,8 @@ class PlaceVariant:
     """Whether a script adds the response fields that have no slot."""
     guarded: bool = False
     """Whether the server block has applications, which must not name the places (nginx_applications)."""
+    slots: bool = True
+    """Whether fields may come by SLOTS; files that applications name have none."""
 
 
 _SENTENCES: Final = {
@@ -256,10 +258,10 @@ def _servers(listener: Listener, conf: NginxConfiguration) -> str:
         blocks += _places(conf, PlaceVariant(scripted=True))
     blocks.append(_streamed(listener, conf))
     if on_paths:
-        blocks += [nginx_applications.render_paths(on_paths), _application_files(conf)]
+        blocks += [nginx_applications.render_paths(on_paths), application_files(conf)]
     listen = _listen(listener, conf)
     own = f"server {{\n{indent(listen + chr(10).join(blocks))}\n}}\n"
-    shared = chr(10).join([_OWN, *errors, *_places(conf, PlaceVariant(guarded=True)), _application_files(conf)])
+    shared = chr(10).join([_OWN, *errors, *_places(conf, PlaceVariant(guarded=True)), application_files(conf)])
     return own + "".join(nginx_applications.render_server(each, listen, shared) for each in applications if each.host)
 
 
@@ -281,11 +283,32 @@ def _places(conf: NginxConfiguration, variant: PlaceVariant) -> list[str]:
     return blocks
 
 
-def _application_files(conf: NginxConfiguration) -> str:
-    """Render the locations of the files that applications name."""
-    apps, clears, upstream = nginx_applications, conf.features.clears_fields, ListenerProtocol.HTTP.upstream
-    ask = apps.request_fields(GatewayStep.FILE) + apps.conditions("http_") + _try_others(conf)
-    stream = apps.request_fields(GatewayStep.FILE_STREAM) + _try_others(conf)
+def render_for_balancer(conf: NginxConfiguration, gateway: str, key_file: str) -> str:
+    """Render what an nginx that is not ours needs for `conf.applications`, in its block `http`.
+
+    `gateway`: address at which the gateway answers balancers; `key_file`: path of a file with the directive that sends
+    an access key.
+    """
+    variant = PlaceVariant(guarded=True, slots=False)
+    shared = [nginx_balancer.SETTINGS, _OWN, *(_error_response(status, conf.listeners[0]) for status in _SENTENCES)]
+    shared += [_remote(number, conf, variant) for number in range(1, REPLICAS_TRIED + 1)]
+    shared.append(application_files(conf, nginx_balancer.UPSTREAM, f"include {quoted(key_file)};\n"))
+    listen = _listen(conf.listeners[0], conf)
+    servers = [nginx_applications.render_server(each, listen, "\n".join(shared)) for each in conf.applications]
+    upstreams = nginx_balancer.render_upstream(gateway) + nginx_applications.render_upstreams(conf.applications)
+    return nginx_balancer.head(key_file) + upstreams + _next_places() + "".join(servers)
+
+
+def application_files(
+    conf: NginxConfiguration, upstream: str = ListenerProtocol.HTTP.upstream, authorization: str = ""
+) -> str:
+    """Render the locations of the files that applications name.
+
+    `upstream`: where the gateway is asked; `authorization`: directives that authorise these requests.
+    """
+    apps, clears = nginx_applications, conf.features.clears_fields
+    ask = apps.request_fields(GatewayStep.FILE) + authorization + apps.conditions("http_") + _try_others(conf)
+    stream = apps.request_fields(GatewayStep.FILE_STREAM) + authorization + _try_others(conf)
     to_target = f"proxy_pass http://{upstream}${variable(HeaderField.TARGET)};\n{stream}"
     return apps.render_locations(
         f"proxy_pass http://{upstream}/;\n{ask}",
@@ -559,12 +582,19 @@ _ENTITY_FIELDS: Final = {
     **{name: slot(name) for name in SLOTS},
 }
 """Response fields of a file, with the fields in which the gateway gives them."""
+_VALIDATORS: Final = ("ETag", "Last-Modified", "Content-Type")
 _CONDITIONS: Final = ("Range", "If-Match", "If-None-Match", "If-Modified-Since", "If-Unmodified-Since", "If-Range")
 
 
-def _saved_fields(conf: NginxConfiguration) -> str:
+def _entity_fields(variant: PlaceVariant) -> dict[str, str]:
+    return _ENTITY_FIELDS if variant.slots else {name: _ENTITY_FIELDS[name] for name in _VALIDATORS}
+
+
+def _saved_fields(conf: NginxConfiguration, variant: PlaceVariant) -> str:
     """Render the directives that save the gateway's response fields, which a request to a storage node overwrites."""
-    fields = [*_ENTITY_FIELDS.values(), HeaderField.RANGE, HeaderField.DEVICE, HeaderField.FIELDS]
+    fields = [*_entity_fields(variant).values(), HeaderField.RANGE]
+    if variant.slots:
+        fields += [HeaderField.DEVICE, HeaderField.FIELDS]
     if conf.applications:
         fields.append(HeaderField.TARGET)
     for number in range(1, REPLICAS_TRIED + 1):
@@ -593,7 +623,9 @@ def _entity(prefix: str, variant: PlaceVariant) -> str:
     nginx's own conditions are disabled, since the gateway has evaluated them; the range filter uses these fields.
     """
     script = "js_header_filter fields.set;\n" if variant.scripted else ""
-    fields = "".join(f"add_header {name} {prefix}{variable(field)};\n" for name, field in _ENTITY_FIELDS.items())
+    fields = "".join(
+        f"add_header {name} {prefix}{variable(field)};\n" for name, field in _entity_fields(variant).items()
+    )
     fields += nginx_applications.kept_fields() if variant.guarded else ""
     return f"etag off;\nif_modified_since off;\n{script}{fields}add_header X-Content-Type-Options nosniff;\n"
 
@@ -640,7 +672,7 @@ location {local_place(number, "/", partial=not whole, scripted=variant.scripted)
 {text}
 # The first replica is a local file that could not be read.
 location {following} {{
-{indent(_guard(variant) + _saved_fields(conf))}
+{indent(_guard(variant) + _saved_fields(conf, variant))}
     error_page 418 = {_next(number)};
     return 418;
 }}
@@ -648,7 +680,7 @@ location {following} {{
 
 
 def _remote(number: int, conf: NginxConfiguration, variant: PlaceVariant) -> str:
-    first = _saved_fields(conf) + _clear_conditions(conf, number, "") if number == 1 else ""
+    first = _saved_fields(conf, variant) + _clear_conditions(conf, number, "") if number == 1 else ""
     return f"""\
 location {remote_place(number, scripted=variant.scripted)} {{
 {indent(_guard(variant))}
@@ -667,7 +699,7 @@ def _cached(conf: NginxConfiguration, variant: PlaceVariant, *, partial: bool) -
     return f"""\
 location {cached_place(partial=partial)} {{
 {indent(_guard(variant))}
-{indent(_saved_fields(conf) + content + _clear_conditions(conf, 1, range_))}
+{indent(_saved_fields(conf, variant) + content + _clear_conditions(conf, 1, range_))}
 {indent(_from_node(1, conf, variant))}
     max_ranges {1 if partial else 0};
 {indent(nginx_cache.render_lookup(nginx_cache.CONTENT_VARIABLE))}

@@ -13,6 +13,7 @@ from typing import Final
 from tawara.disks.devices import Devices
 from tawara.gateway.application_files import ApplicationFileHandler
 from tawara.gateway.authenticator import Authenticator
+from tawara.gateway.balancer_listener import BalancerFileHandler, BalancerListener
 from tawara.gateway.certificate_watch import CertificateWatch
 from tawara.gateway.certificates import TlsFiles, TlsPair, TlsServerContext
 from tawara.gateway.fid_cache import FidCache
@@ -73,6 +74,7 @@ class Gateway:
         process: GatewayProcess | None = None,
         applications: Sequence[Application] = (),
         cache: CacheSettings | None = None,
+        balancers: tuple[str, int] | None = None,
         protocols: Sequence[FurtherProtocol] = (),
     ) -> None:
         """Listen on a host and port (0: any free one), at the path of a Unix socket, or on a listening socket.
@@ -86,6 +88,7 @@ class Gateway:
         TLS; changed files take effect within seconds. `process`: the part of this process, if nginx is in front of
         several. `applications` are behind nginx, which sends the files that they name. `cache`: of nginx, for files of
         other machines. `protocols` are served as well, behind the same nginx and with the same certificate.
+        `balancers`: where other nginx servers ask for places of files; None: nowhere.
         """
         self._metadata, self._view, self._nodes, self._wakeups = metadata, view, nodes, wakeups
         self._listen, self._secret, self._devices = listen, secret, local_devices
@@ -100,6 +103,7 @@ class Gateway:
         self._inherited: dict[ListenerProtocol, socket.socket] = {}
         self._peers: PeerMonitor | None = None
         self._reproxying: ReproxyHandler | None = None
+        self._balancers = BalancerListener(balancers, limits) if balancers is not None else None
         self._certificate: CertificateWatch | None = None
         self._http: GatewayHttpServer | None = None
         self._writer: FileWriter | None = None
@@ -117,6 +121,12 @@ class Gateway:
     def meter(self) -> RequestMeter | None:
         """Counts of the requests; None in a process that only runs nginx."""
         return self._http.meter if self._http is not None else None
+
+    @property
+    def balancers_address(self) -> tuple[str, int]:
+        """Host and port at which the started gateway answers other nginx servers."""
+        assert self._balancers is not None, "it does not"
+        return self._balancers.address
 
     @property
     def streamed(self) -> int:
@@ -209,6 +219,8 @@ class Gateway:
         listener.open()
         if self._peers is not None:
             await self._peers.start()
+        if self._balancers is not None and (self._process is None or self._process.number == 1):
+            self._balancers.start(self._balancer_files(), reads_at_once=self._metadata.reads_at_once)
 
     def _http_server(self) -> GatewayHttpServer:
         limits, rng = self._limits, random.Random()  # noqa: S311 - it spreads load, it keeps no secret
@@ -235,6 +247,15 @@ class Gateway:
             self._reproxying = ReproxyHandler(self._applications, self._metadata, self._view, limits)
         steps = handlers(serve, parser, self._writer, self._nginx, limits, files, self._reproxying)
         return GatewayHttpServer(steps, limits, reads_at_once=self._metadata.reads_at_once, fast_path=self._fast_path)
+
+    def _balancer_files(self) -> BalancerFileHandler:
+        """Return the handler for other nginx servers, which read all files from storage nodes."""
+        rng = random.Random()  # noqa: S311 - it spreads load, it keeps no secret
+        store = FileStore(self._metadata, self._view, self._wakeups, rng)
+        replicas = NginxReplicas(None, self._nodes.signer)
+        get = GetHandler(self._view, self._nodes, store, replicas, reproxy=False, limits=self._limits, rng=rng)
+        authenticator = Authenticator(self._access_keys, secret=self._secret, public_reads=False)
+        return BalancerFileHandler(RequestParser(self._view, authenticator, upload=0), get)
 
     def _fid_cache(self) -> FidCache | None:
         if self._cache is None:
@@ -273,6 +294,8 @@ class Gateway:
             await listener.close()
         for each in self._protocols:
             await each.stop()
+        if self._balancers is not None:
+            await self._balancers.stop()
         if self._http is not None:
             await self._http.close(_GRACE if self._nginx is None else _GRACE / 4)
         if self._writer is not None:
