@@ -31,7 +31,10 @@ def answer(path: str) -> dict[str, str]:
     """The header fields with which the application answers a path."""
     if path == "/plain":
         return {"Content-Type": "text/plain", "X-Own": "1"}
-    return {**(FIELDS if path != "/untyped" else {}), **tawara_file(DOMAIN, "missing" if path == "/missing" else KEY)}
+    return {
+        **(FIELDS if path != "/untyped" else {"Content-Type": ""}),
+        **tawara_file(DOMAIN, "missing" if path == "/missing" else KEY),
+    }
 
 
 class LazyBody:

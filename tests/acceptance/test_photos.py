@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import aiohttp
 import pytest
 from PIL import Image
 
@@ -36,6 +37,13 @@ class Album:
     store: Cluster
     client: AsyncClient
     url: str
+    port: int
+    """Where the example itself listens."""
+
+    async def named(self, path: str) -> str | None:
+        """The file that the example names for a path."""
+        async with aiohttp.ClientSession() as http, http.get(f"http://127.0.0.1:{self.port}{path}") as answer:
+            return answer.headers.get("X-Accel-Redirect")
 
 
 def picture(colour: str, size: tuple[int, int] = (800, 600)) -> bytes:
@@ -76,7 +84,7 @@ async def album(directory: Path) -> AsyncIterator[Album]:
                     except OSError:
                         assert process.poll() is None, (directory / "flask.log").read_text()
                         await asyncio.sleep(0.05)
-            yield Album(store, client, "http://photos.localhost:{1}/".format(*gateway.address))
+            yield Album(store, client, "http://photos.localhost:{1}/".format(*gateway.address), port)
         finally:
             process.kill()
             await asyncio.to_thread(process.wait)
@@ -102,6 +110,12 @@ async def test_an_album_in_a_browser(tmp_path: Path) -> None:
             await page.submit(as_file(f"{number}.jpg", "image/jpeg", picture("green")))
         assert await page.until(PAINTED) == 3
         assert await page.run("document.images[0].naturalWidth") == 256
+
+        assert await one.named("/ann/0.jpg/thumbnail") == "/_tawara/photos/thumbnails/ann/0.jpg"
+        assert (
+            await page.run("fetch(document.images[0].src).then(answer => answer.headers.get('content-type'))")
+            == "image/jpeg"
+        )
 
         # A video, which the browser seeks.
         await one.client.put("photos", "originals/ann/clip.webm", webm(400), content_type="video/webm")

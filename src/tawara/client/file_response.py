@@ -88,6 +88,7 @@ def reply_with(info: FileInfo, method: str, asked: Mapping[str, str], own: Field
         if_range=asked.get("if-range"),
     )
     kept = [each for each in own if each[0].lower() not in {FIELD.lower(), *_OF_THE_BODY}]
+    kept = [(name, value) for name, value in kept if value or name.lower() != "content-type"]
     verdict = conditions.judge(current, reading=True)
     if verdict is ConditionResult.NOT_MODIFIED:
         return FileReply(304, [*(each for each in kept if each[0].lower() != "content-type"), *known])

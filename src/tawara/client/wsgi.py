@@ -64,9 +64,10 @@ class WsgiFiles:
             _close(body)
             raise
         _close(body)
-        if self._client is None:
+        if self._balancer:
             start_response(status, redirect(fields, path))
             return []
+        assert self._client is not None
         return self._send(self._client, environ, path, fields, start_response)
 
     def _send(

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 from wsgiref.types import StartResponse, WSGIEnvironment
 
+from tawara.client import Client
 from tawara.client.asgi import AsgiFiles
 from tawara.client.file_response import FIELD, tawara_file
 from tawara.client.wsgi import WsgiFiles
@@ -33,7 +34,7 @@ def test_wsgi_behind_a_balancer() -> None:
         begun.append((status, fields))
         return bytes
 
-    files = WsgiFiles(application, balancer=True)
+    files = WsgiFiles(application, balancer=True, client=Client("127.0.0.1:1"))
     assert list(files({"PATH_INFO": "/file"}, start)) == []
     assert begun == [
         ("200 OK", [("Content-Type", "image/png"), ("X-Accel-Redirect", "/_tawara/d/a%20b"), ("Content-Length", "0")])
