@@ -48,6 +48,10 @@ class Sheddable(Protocol):
         ...
 
 
+_FIRST_REQUEST: Final = 1.0
+"""Seconds that an accepted connection gets for its first request when its server stops."""
+_LOOK: Final = 0.02
+"""Seconds between two looks for such connections."""
 OnClosed = Callable[[], None]
 """Called once when a connection is closed."""
 
@@ -154,14 +158,26 @@ class TcpListener:
     async def _next(self) -> socket.socket:
         """Accept the next connection, at once if one is in the backlog.
 
-        asyncio accepts one per loop iteration; these are long under load, and new connections would starve.
+        asyncio accepts one per loop iteration; these are long under load, and new connections would starve. And when
+        its `sock_accept` is cancelled, a connection that it has accepted is lost.
         """
+        while True:
+            try:
+                connection, _ = self._socket.accept()
+            except BlockingIOError:
+                await self._wait_for_connection()
+            else:
+                connection.setblocking(False)
+                return connection
+
+    async def _wait_for_connection(self) -> None:
+        loop = asyncio.get_running_loop()
+        readable = loop.create_future()
+        loop.add_reader(self._socket, _set, readable)
         try:
-            connection, _ = self._socket.accept()
-        except BlockingIOError:
-            connection, _ = await asyncio.get_running_loop().sock_accept(self._socket)
-        connection.setblocking(False)
-        return connection
+            await readable
+        finally:
+            loop.remove_reader(self._socket)
 
     async def _start(self, connection: socket.socket) -> None:
         loop = asyncio.get_running_loop()
@@ -185,6 +201,22 @@ class TcpListener:
             if not transport.is_closing():
                 inside.append(transport)
                 self._connected.add(transport)
+
+
+def _set(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
+
+
+async def wait_for_first_requests(is_any_new: Callable[[], bool], seconds: float = _FIRST_REQUEST) -> None:
+    """Wait, a second or `seconds` at most, while there are connections without a request. Call it when a server stops.
+
+    A client whose connection was accepted just now will send a request, which must not be lost.
+    """
+    loop = asyncio.get_running_loop()
+    end = loop.time() + min(seconds, _FIRST_REQUEST)
+    while loop.time() < end and is_any_new():  # noqa: ASYNC110 - an event would cost each request something
+        await asyncio.sleep(_LOOK)
 
 
 def take(address: tuple[str, int], purpose: str, *, reuse_port: bool = False) -> socket.socket:

@@ -168,7 +168,7 @@ def test_a_failed_start_ends_all_processes(tmp_path: Path) -> None:
 
 
 def test_the_service_manager_is_notified(tmp_path: Path) -> None:
-    """With NOTIFY_SOCKET in the environment, READY=1 is sent when the daemon is ready (sd_notify)."""
+    """With NOTIFY_SOCKET in the environment, the sockets are stored, and READY=1 is sent when the daemon is ready."""
     with (
         separate_daemons(tmp_path, f"sqlite://{tmp_path}/tawara.db") as store,
         socket.socket(type=socket.SOCK_DGRAM, family=socket.AF_UNIX) as manager,
@@ -176,7 +176,11 @@ def test_the_service_manager_is_notified(tmp_path: Path) -> None:
         manager.bind(str(tmp_path / "manager"))
         manager.settimeout(10)
         store.daemons["tracker"].start({"NOTIFY_SOCKET": str(tmp_path / "manager")})
-        assert manager.recv(100) == b"READY=1"
+        assert [manager.recv(100) for _ in range(3)] == [
+            b"FDSTORE=1\nFDNAME=tracker.0",
+            b"FDSTORE=1\nFDNAME=tracker.1",
+            b"READY=1",
+        ]
 
 
 @pytest.mark.parametrize("database", ["postgresql", "mysql"], indirect=True)

@@ -24,6 +24,7 @@ from tawara.cli import first_key, first_run
 from tawara.cli.configuration import Configuration, address, advertised, applications, cache
 from tawara.cli.first_key import FirstKey
 from tawara.cli.processes import share
+from tawara.cli.service_manager import SocketKeeper
 from tawara.cli.waiting import until_available
 from tawara.gateway.process import GatewayProcess
 from tawara.instruments import RequestMeter
@@ -123,6 +124,20 @@ class Running:
         self.addresses.update({part: _shown(each.getsockname()[:2]) for part, each in listening.items()})
 
 
+def take_listeners(
+    configuration: Configuration, directory: Path, component: Component, keeper: SocketKeeper
+) -> dict[str, socket.socket]:
+    """Return the sockets of all listeners of `component`, from `keeper`. Raises PortTaken, ConfigurationError."""
+    wanted = wanted_addresses(configuration, component)
+    if component is Component.GATEWAY:
+        if (front := front_nginx(configuration, directory)) is not None:
+            front.take_directory()  # ends an earlier nginx, which may hold the port
+            front.release_directory()
+        gateway = address(configuration.gateway.listen, "gateway.listen")
+        wanted = {GATEWAY: gateway, **_protocols(configuration)}
+    return {part: keeper.take(part, 0, place) for part, place in wanted.items()}
+
+
 def import_component(component: Component) -> None:
     """Import the modules of `component`, so that processes forked later share their memory."""
     name = "service" if component is Component.WORKERS else "server"
@@ -144,19 +159,25 @@ def wanted_addresses(configuration: Configuration, component: Component) -> dict
             return {}
 
 
-def share_gateway(configuration: Configuration, directory: Path, count: int) -> Sequence[Mapping[str, socket.socket]]:
+def share_gateway(
+    configuration: Configuration, directory: Path, count: int, keeper: SocketKeeper | None = None
+) -> Sequence[Mapping[str, socket.socket]]:
     """Bind the address of a gateway with `count` processes; return the sockets of each process.
 
     Behind nginx there is one process more, the first, which runs nginx and has the only sockets of the ports. Without
-    nginx the processes share the ports. Raises PortTaken, ConfigurationError.
+    nginx the processes share the ports. `keeper` may have the sockets. Raises PortTaken, ConfigurationError.
     """
     wanted = {GATEWAY: address(configuration.gateway.listen, "gateway.listen"), **_protocols(configuration)}
     front = front_nginx(configuration, directory)
     if front is None:
-        return share(wanted, count)
+        return share(wanted, count, keeper)
     front.take_directory()  # ends an earlier nginx, which may hold the ports
     front.release_directory()
-    return [{part: take(each, f"the {part}") for part, each in wanted.items()}, *({} for _ in range(count))]
+    taken = {
+        part: take(each, f"the {part}") if keeper is None else keeper.take(part, 0, each)
+        for part, each in wanted.items()
+    }
+    return [taken, *({} for _ in range(count))]
 
 
 def _protocols(configuration: Configuration) -> dict[str, tuple[str, int]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from tawara.cli.assembly import (
     running,
     share_gateway,
     share_monitoring,
+    take_listeners,
     wanted_addresses,
     without_drain,
 )
@@ -28,6 +30,7 @@ from tawara.cli.configuration import FILE, Configuration, advertised, load
 from tawara.cli.foreground import raise_descriptors, run_until_signal
 from tawara.cli.processes import Family, Listening, Ready, share
 from tawara.cli.reloading import Reloader, survive
+from tawara.cli.service_manager import SocketKeeper, is_managed, take_stored
 from tawara.gateway.process import GatewayProcess
 from tawara.model.addresses import is_wildcard
 from tawara.model.errors import ConfigurationError
@@ -98,13 +101,15 @@ def _run(options: DaemonOptions, component: Component, processes: int = 1) -> in
         processes = processes or configuration.gateway.processes
         gateway = msgspec.structs.replace(configuration.gateway, processes=processes)
         configuration = msgspec.structs.replace(configuration, gateway=gateway)
+    keeper = SocketKeeper(take_stored()) if is_managed() else None
     if processes == 1:
-        run_until_signal(
-            _served(configuration, directory, component, {}, lambda store: _report_ready(store, component, json=json)),
-            reload,
-        )
+        listening = {} if keeper is None else take_listeners(configuration, directory, component, keeper)
+        if keeper is not None:
+            keeper.drop_unused()
+        ready = functools.partial(_report_ready, component=component, json=json)
+        run_until_signal(_served(configuration, directory, component, listening, ready), reload)
         return 0
-    return _run_many(configuration, directory, component, reload, json=json, processes=processes)
+    return _run_many(configuration, directory, component, reload, keeper, json=json, processes=processes)
 
 
 def _report_ready(store: Running, component: Component, *, json: bool, processes: int = 1) -> None:
@@ -124,6 +129,7 @@ def _run_many(
     directory: Path,
     component: Component,
     reload: Callable[[], None],
+    keeper: SocketKeeper | None,
     *,
     json: bool,
     processes: int,
@@ -131,9 +137,11 @@ def _run_many(
     raise_descriptors()
     import_component(component)
     if component is Component.GATEWAY:
-        shares = share_gateway(configuration, directory, processes)
+        shares = share_gateway(configuration, directory, processes, keeper)
     else:
-        shares = share(wanted_addresses(configuration, component), processes)
+        shares = share(wanted_addresses(configuration, component), processes, keeper)
+    if keeper is not None:
+        keeper.drop_unused()
     front = len(shares) > processes  # process 0 runs nginx and decides when the others get no more requests
     shares, groups = share_monitoring(configuration, component, shares, only_first=front)
     store = Running(configuration, directory)

@@ -8,6 +8,7 @@ import fcntl
 import os
 import resource
 import signal
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
@@ -15,7 +16,7 @@ from pathlib import Path
 import structlog
 import uvloop
 
-from tawara.cli import readiness, reloading
+from tawara.cli import reloading, service_manager
 from tawara.cli.assembly import Running
 from tawara.model.errors import InUse
 
@@ -48,6 +49,12 @@ def only_one(directory: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
+async def _reload(reload: Callable[[], None]) -> None:
+    service_manager.notify("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
+    await asyncio.to_thread(reload)
+    service_manager.notify("READY=1")
+
+
 @asynccontextmanager
 async def _signals(reload: Callable[[], None]) -> AsyncIterator[tuple[asyncio.Event, asyncio.Event]]:
     """Set the first event on SIGINT or SIGTERM, the second on another one; on SIGHUP call `reload` in a thread."""
@@ -56,7 +63,7 @@ async def _signals(reload: Callable[[], None]) -> AsyncIterator[tuple[asyncio.Ev
     reloads: set[asyncio.Task[None]] = set()
 
     def begin_reload() -> None:
-        task = loop.create_task(asyncio.to_thread(reload))
+        task = loop.create_task(_reload(reload))
         reloads.add(task)
         task.add_done_callback(reloads.discard)
 
@@ -85,13 +92,14 @@ def run_until_signal(store: AbstractAsyncContextManager[Running], reload: Callab
     async def main() -> None:
         async with _signals(reload) as (stop, hurry):
             stopping = asyncio.ensure_future(stop.wait())
+            watchdog = asyncio.ensure_future(_feed_watchdog())
             started, drained = asyncio.Event(), asyncio.Event()
             running = asyncio.ensure_future(_run_until_stopped(store, started, stop, hurry, drained))
             await asyncio.wait({stopping, running}, return_when=asyncio.FIRST_COMPLETED)
             stopping.cancel()
             if stop.is_set():
                 log.info("stopping")
-                readiness.tell_manager("STOPPING=1")
+                service_manager.notify("STOPPING=1")
                 if not started.is_set():
                     running.cancel()
                 else:
@@ -102,12 +110,21 @@ def run_until_signal(store: AbstractAsyncContextManager[Running], reload: Callab
             if not running.done():
                 log.warning("stop_timed_out", seconds=GRACE)
                 os._exit(1)
+            watchdog.cancel()
             await _cancel_remaining_tasks()
             if not running.cancelled():
                 running.result()
 
     raise_descriptors()
     uvloop.run(main())
+
+
+async def _feed_watchdog() -> None:
+    """Show the service manager that the event loop turns, if it wants to know."""
+    period = service_manager.watchdog_period()
+    while period is not None:
+        service_manager.notify("WATCHDOG=1")
+        await asyncio.sleep(period)
 
 
 async def _cancel_remaining_tasks() -> None:

@@ -21,8 +21,8 @@ from typing import Final
 
 import structlog
 
-from tawara.cli.readiness import tell_manager
 from tawara.cli.reloading import RELOAD, UNUSED, ignore, survive
+from tawara.cli.service_manager import SocketKeeper, notify, watchdog_period
 from tawara.listening import take
 from tawara.model.errors import Exit
 
@@ -44,16 +44,25 @@ _STOPPING: Final = (signal.SIGINT, signal.SIGTERM)
 _HANDLED: Final = (*_STOPPING, RELOAD, *UNUSED)
 
 
-def share(addresses: Mapping[str, tuple[str, int]], count: int) -> Sequence[Listening]:
-    """Bind, for each of `count` processes, a socket for every listener. Raises PortTaken."""
+def share(
+    addresses: Mapping[str, tuple[str, int]], count: int, keeper: SocketKeeper | None = None
+) -> Sequence[Listening]:
+    """Bind, for each of `count` processes, a socket for every listener; `keeper` may have them. Raises PortTaken."""
     shares: list[dict[str, socket.socket]] = [{} for _ in range(count)]
     for part, address in addresses.items():
+        if keeper is not None and keeper.has(part, address):
+            for number, each in enumerate(shares):
+                each[part] = keeper.take(part, number, address, reuse_port=True)
+            continue
         # Sockets with SO_REUSEPORT would also share the port with another daemon; one without it detects that.
         alone = take(address, f"the {part}")
         taken = alone.getsockname()[:2]
         alone.close()
-        for each in shares:
-            each[part] = take(taken, f"the {part}", reuse_port=True)
+        for number, each in enumerate(shares):
+            if keeper is not None:
+                each[part] = keeper.take(part, number, taken, reuse_port=True)
+            else:
+                each[part] = take(taken, f"the {part}", reuse_port=True)
     return shares
 
 
@@ -104,6 +113,8 @@ class Family:
         """When the last process has to have ended (monotonic clock); None until a stop is requested."""
         self._failure = 0
         self._poll = select.poll()
+        self._watchdog = watchdog_period()
+        self._watchdog_due = 0.0
 
     def run(self) -> int:
         """Serve until SIGINT or SIGTERM; the exit code. A process that fails at its first start stops all.
@@ -125,6 +136,7 @@ class Family:
                 else:
                     self._listen_to(self._children[descriptor])
             self._start_due_children()
+            self._feed_watchdog()
             self._kill_overdue_children()
         return self._failure
 
@@ -138,7 +150,9 @@ class Family:
             return
         for number in dict.fromkeys(numbers):
             if number == RELOAD:
+                notify("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
                 self._reload()
+                notify("READY=1")
                 for child in self._children.values():
                     os.kill(child.pid, RELOAD)
             else:
@@ -147,7 +161,16 @@ class Family:
     def _timeout(self) -> float | None:
         """Milliseconds until the next timed action."""
         times = [*self._due.values(), *([self._stop_by] if self._stop_by is not None else [])]
+        if self._watchdog is not None:
+            times.append(self._watchdog_due)
         return max(0.0, min(times) - time.monotonic()) * 1000 + 1 if times else None
+
+    def _feed_watchdog(self) -> None:
+        """Show the service manager that this process supervises the others, which it restarts itself."""
+        now = time.monotonic()
+        if self._watchdog is not None and now >= self._watchdog_due:
+            notify("WATCHDOG=1")
+            self._watchdog_due = now + self._watchdog
 
     def _start_due_children(self) -> None:
         now = time.monotonic()
@@ -227,7 +250,7 @@ class Family:
         if self._stop_by is not None:
             return
         self._stop_by = time.monotonic() + self._drain + _GRACE
-        tell_manager("STOPPING=1")
+        notify("STOPPING=1")
         self._due.clear()
         for listening in self._shares:
             _close(listening)

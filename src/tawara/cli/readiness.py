@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
-import socket
-from contextlib import suppress
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import structlog
 
-from tawara.cli import streams
+from tawara.cli import service_manager, streams
 
 if TYPE_CHECKING:
     from tawara.cli.assembly import Running
@@ -34,14 +30,4 @@ def announce(store: Running, text: str, *, as_json: bool, **facts: int) -> None:
         text = json.dumps({"event": "ready", "directory": str(store.directory), **addresses})
     if error := streams.announce(text):
         log.warning("ready_line_not_written", reason=error.strerror)
-    tell_manager("READY=1")
-
-
-def tell_manager(state: str) -> None:
-    """Send `state` to the service manager, if there is one (sd_notify(3), $NOTIFY_SOCKET)."""
-    address = os.environ.get("NOTIFY_SOCKET", "")
-    if address[:1] not in ("/", "@"):
-        return
-    name = "\0" + address[1:] if address[0] == "@" else str(Path(address))
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as told, suppress(OSError):
-        told.sendto(state.encode(), name)  # the manager's own timeout handles this
+    service_manager.notify("READY=1")

@@ -8,7 +8,7 @@ from typing import Final, TypeVar
 
 import structlog
 
-from tawara.cli.readiness import tell_manager
+from tawara.cli.service_manager import notify
 from tawara.model.errors import DatabaseUnavailable
 
 T = TypeVar("T")
@@ -30,11 +30,11 @@ async def until_available(step: Callable[[], Awaitable[T]]) -> T:
             if error.message != reason:
                 reason = error.message
                 log.warning("database_unavailable", reason=reason)
-            tell_manager(f"STATUS=Waiting for the database: {reason}\nEXTEND_TIMEOUT_USEC={_START_LIMIT * 1_000_000}")
+            notify(f"STATUS=Waiting for the database: {reason}\nEXTEND_TIMEOUT_USEC={_START_LIMIT * 1_000_000}")
         else:
             if reason:
                 log.info("database_available")
-                tell_manager("STATUS=")
+                notify("STATUS=")
             return result
         await asyncio.sleep(pause)
         pause = min(_LONGEST_PAUSE, pause * 2)

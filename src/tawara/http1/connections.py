@@ -15,7 +15,7 @@ from aiohttp.streams import StreamReader
 from aiohttp.web_protocol import RequestHandler, RequestPayloadError
 
 from tawara.instruments import ABORTED, RequestMeter, method_label
-from tawara.listening import OnClosed
+from tawara.listening import OnClosed, wait_for_first_requests
 from tawara.model.limits import Limits
 from tawara.model.node_errors import LengthRequired, TooLarge
 
@@ -114,6 +114,11 @@ class BoundedConnection(RequestHandler):
         """See listening.Sheddable. aiohttp has a waiter only while it waits for a request."""
         waiting = self._waiter is not None and not self._waiter.done() and not self._header_bytes
         return self._active if waiting else None
+
+    @property
+    def is_new(self) -> bool:
+        """Whether no request has arrived yet."""
+        return self._body is None and self.transport is not None and not self._ended
 
     @property
     def is_draining(self) -> bool:
@@ -235,7 +240,13 @@ class HttpServer(web.Server):
         return BoundedConnection(self, on_closed, self._most_header_bytes, loop=loop, **self._settings)
 
     async def close(self, grace: float) -> None:
-        """Close idle connections now and the others after their reply; abort those left after `grace` seconds."""
+        """Close idle connections now and the others after their reply; abort those left after `grace` seconds.
+
+        Connections that were accepted just now get some of that time for their first request.
+        """
+        self.draining = True
+        mine = [each for each in self.connections if isinstance(each, BoundedConnection)]
+        await wait_for_first_requests(lambda: any(each.is_new for each in mine), grace)
         self.pre_shutdown()
         await self.shutdown(grace)
 

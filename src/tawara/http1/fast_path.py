@@ -21,7 +21,7 @@ import structlog
 from tawara.http1.connections import SERVER
 from tawara.http1.reply import Reply
 from tawara.instruments import ABORTED, RequestMeter, method_label
-from tawara.listening import OnClosed
+from tawara.listening import OnClosed, wait_for_first_requests
 from tawara.model.errors import TawaraError
 from tawara.model.limits import Limits
 from tawara.model.node_errors import Stalled
@@ -33,6 +33,7 @@ log = structlog.get_logger(__name__)
 
 _READ_AHEAD: Final = 128 * 1024
 """Bytes of further requests that a connection buffers before it pauses reading."""
+
 
 SendBody: TypeAlias = Callable[[asyncio.Transport], Coroutine[Any, Any, None]]
 """Sends the body of a reply to a transport. Raises ConnectionError, OSError (TimeoutError included), TawaraError."""
@@ -106,7 +107,12 @@ class FastPath:
             self._emptied.set()
 
     async def close(self, grace: float) -> None:
-        """Close idle connections now and the others after their reply; abort those left after `grace` seconds."""
+        """Close idle connections now and the others after their reply; abort those left after `grace` seconds.
+
+        Connections that were accepted just now get some of that time for their first request.
+        """
+        self.draining = True
+        await wait_for_first_requests(lambda: any(each.is_new for each in self.connections), grace)
         for connection in list(self.connections):
             connection.finish()
         if self.connections:
@@ -429,6 +435,11 @@ class FastPathConnection(asyncio.Protocol):
             self._transport.close()
         else:
             self._transport.abort()
+
+    @property
+    def is_new(self) -> bool:
+        """Whether no request has arrived yet."""
+        return not self._begun and self._transport is not None
 
     def finish(self) -> None:
         """Close the connection after the current reply, or at once if there is none."""

@@ -353,6 +353,11 @@ class Connection(asyncio.Protocol):
             self._transport.close()
 
     @property
+    def has_begun(self) -> bool:
+        """Whether the peer has sent a first request."""
+        return self._begun or self._leaving
+
+    @property
     def busy(self) -> bool:
         """Whether a request of this peer is running."""
         return self._busy

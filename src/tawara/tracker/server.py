@@ -9,7 +9,7 @@ from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
 
 from tawara.instruments import RequestMeter
-from tawara.listening import TcpListener
+from tawara.listening import TcpListener, wait_for_first_requests
 from tawara.metadata.contract import Metadata
 from tawara.metadata.view import ClusterView
 from tawara.metadata.wakeups import Wakeups
@@ -24,7 +24,7 @@ _DESCRIPTORS_PER_CONNECTION = 1
 """Open files per connection: its socket. Connections to the database and to storage nodes are few."""
 _LOOKS = 10
 """Number of checks for idle connections within the idle limit."""
-_GRACE_SECONDS = 3.0
+_GRACE_SECONDS = 2.4
 """Seconds that running requests get to finish when the server stops."""
 _FLUSH_SECONDS = 1.0
 """Seconds that peers then get to read their last answers."""
@@ -107,6 +107,7 @@ class TrackerServer:
             self._listener = None
         if self._idle_timer is not None:
             self._idle_timer.cancel()
+        await wait_for_first_requests(lambda: not all(each.has_begun for each in self._connections))
         for connection in list(self._connections):
             if not connection.busy:
                 connection.close()

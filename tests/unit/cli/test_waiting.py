@@ -12,7 +12,7 @@ from typing import Any, cast
 import pytest
 import structlog.testing
 
-from tawara.cli import readiness, waiting
+from tawara.cli import readiness, service_manager, waiting
 from tawara.cli.waiting import until_available
 from tawara.model.errors import DatabaseUnavailable
 
@@ -87,8 +87,8 @@ async def test_a_start_with_a_database_says_nothing(manager: socket.socket, paus
 def test_without_a_service_manager_nothing_is_sent(monkeypatch: pytest.MonkeyPatch, address: str) -> None:
     """Only a path or an abstract name is a service manager's socket."""
     monkeypatch.setenv("NOTIFY_SOCKET", address)
-    monkeypatch.setattr(readiness, "socket", None)
-    readiness.tell_manager("READY=1")
+    monkeypatch.setattr(service_manager, "socket", None)
+    service_manager.notify("READY=1")
 
 
 @pytest.mark.parametrize("processes", [1, 3])

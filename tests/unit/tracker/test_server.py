@@ -22,6 +22,7 @@ class _Slow:
     """A connection whose peer has not read its last reply yet."""
 
     busy = False
+    has_begun = True
     aborted = False
     closing = False
 
