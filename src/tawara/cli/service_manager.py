@@ -94,7 +94,7 @@ class SocketKeeper:
         return listening
 
     def drop_unused(self) -> None:
-        """Close the sockets that were stored and not taken, here and in the manager: nobody accepts from them."""
+        """Close the sockets that were stored and not taken, here and in the manager: no process accepts from them."""
         for name, listening in self._stored.items():
             log.info("stored_socket_dropped", name=name)
             _drop(name, listening)
