@@ -35,6 +35,7 @@ else:
     _machine = _load("machine")
     Machine, why_not = _machine.Machine, _machine.why_not
     _load("foreign_disk")
+    _load("foreign_hypervisor")
     _load("ordinary_user")
 
 

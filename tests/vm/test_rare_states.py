@@ -10,8 +10,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
+    from tests.vm import foreign_hypervisor
     from tests.vm.conftest import Workshop
     from tests.vm.machine import Machine
+else:
+    import foreign_hypervisor
 
 pytestmark = [pytest.mark.vm, pytest.mark.timeout(900)]
 
@@ -64,13 +67,14 @@ def test_a_guest_whose_qemu_was_killed_starts_again(host: Machine) -> None:
 
 def test_a_guests_clock_that_is_late_is_set(host: Machine) -> None:
     """As after `restore`, when it goes on with the time of its snapshot: `tiny` takes the machine's clock by itself."""
-    host.ssh("rare", "date -u -s @$(($(date +%s) - 100))")
+    before = int(host.shell("date +%s"))
+    # Asked in the same command: on a busy machine it may be right again before the next one comes.
+    assert int(host.ssh("rare", "date -u -s @$(($(date +%s) - 1000)) >&2; date +%s")) < before - 500
 
     def is_right() -> bool:
-        return abs(int(host.ssh("rare", "date +%s")) - int(host.shell("date +%s"))) <= 5
+        return int(host.ssh("rare", "date +%s")) >= before
 
-    assert not is_right()
-    host.wait_for("the clock", is_right, 60)
+    host.wait_for("the clock", is_right)
 
 
 def test_a_guest_undefined_behind_our_back_is_defined_again(host: Machine) -> None:
@@ -98,6 +102,26 @@ def test_an_instance_moves_to_a_host_that_has_its_package(host: Machine) -> None
     host.run(TAWARA, "vm", "start", "rare")
     host.wait_for_ssh("rare")
     assert host.ssh("rare", "wc -c </root/big") == str(64 << 20)
+
+
+def test_an_instance_runs_in_another_hypervisor(host: Machine) -> None:
+    """As it was at its snapshot, it boots by itself from an IDE disk, with its files and its host key, on an address by
+    DHCP; without a snapshot a running instance is refused."""
+    done = host.run(TAWARA, "vm", "export", "rare", "/var/tmp/rare.ova", check=False)
+    assert done.returncode != 0
+    assert "rare is: running; its disks can be copied only when it is off" in done.stderr
+    said = host.run(TAWARA, "vm", "export", "rare", "/var/tmp/rare.ova", "--snapshot", "before").stderr
+    assert "tiny has drivers for virtio cards only" in said
+    assert host.shell("stat -c %a /var/tmp/rare.ova").strip() == "600"
+    host.run(TAWARA, "vm", "stop", "rare", "--force")
+    descriptor = foreign_hypervisor.unpack(host, "/var/tmp/rare.ova", "/var/tmp/rare")
+    with foreign_hypervisor.running(host, "/var/tmp/rare", descriptor):
+        see = ("rare", "hostname; wc -c </root/big; ip route | cut -d' ' -f 1-3; cat /etc/resolv.conf")
+        host.wait_for("ssh", lambda: foreign_hypervisor.ssh(host, *see, check=False) != "")
+        name, size, *routes = foreign_hypervisor.ssh(host, *see).splitlines()
+        assert (name, size) == ("rare.example", str(64 << 20))
+        assert "default via 10.0.2.2" in routes
+    host.run(TAWARA, "vm", "start", "rare")
 
 
 def test_purging_takes_it_away_in_any_state(host: Machine) -> None:

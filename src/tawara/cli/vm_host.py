@@ -192,7 +192,7 @@ def start(name: str) -> None:
     Args:
         name: The instance.
     """
-    _say(GuestHost().start(name))
+    report_done(GuestHost().start(name))
 
 
 @app.command
@@ -211,7 +211,7 @@ def stop(name: str, *, force: bool = False, timeout: float | None = None) -> Non
         force: Switch it off at once; memory that was saved is thrown away.
         timeout: Seconds that it may take to shut down; `stop_seconds` of /etc/tawara-vm/host.conf (30) when left out.
     """
-    _say(GuestHost().stop(name, force=force, seconds=timeout))
+    report_done(GuestHost().stop(name, force=force, seconds=timeout))
 
 
 @app.command
@@ -293,7 +293,7 @@ def snapshot(name: str, snapshot: str) -> None:
         name: The instance.
         snapshot: What to call it.
     """
-    _say(GuestHost().snapshot(name, snapshot))
+    report_done(GuestHost().snapshot(name, snapshot))
 
 
 @app.command
@@ -329,7 +329,7 @@ def restore(name: str, snapshot: str) -> None:
         name: The instance.
         snapshot: Which one.
     """
-    _say(GuestHost().restore(name, snapshot))
+    report_done(GuestHost().restore(name, snapshot))
 
 
 @app.command(name="set")
@@ -352,7 +352,7 @@ def set_(name: str, *settings: str, as_json: Json = False) -> None:
     """
     host = GuestHost()
     if settings:
-        _say(host.set(name, dict(_setting(text) for text in settings)))
+        report_done(host.set(name, dict(_setting(text) for text in settings)))
         return
     kept = host.settings(name)
     shown = {"memory": kept["memory_kib"] * 1024} if "memory_kib" in kept else {}
@@ -362,47 +362,6 @@ def set_(name: str, *settings: str, as_json: Json = False) -> None:
     else:
         for key, value in shown.items():
             print(f"{key}={value if key == 'cpus' else show_size(value)}")
-
-
-@app.command
-def export(name: str, file: Path, *, as_json: Json = False) -> None:
-    """Write an instance that is off into a file: its disks, snapshots and settings, for another host.
-
-    The other host needs the same packages; what they hold is not in the file. The file has the instance's data and
-    keys: only its owner may read it.
-
-    Example: tawara vm export web /backup/web.tar
-
-    Args:
-        name: The instance.
-        file: The file to write; one that exists is replaced when the new one is complete.
-        as_json: Say in JSON what was written.
-    """
-    exported = GuestHost().export(name, file)
-    if as_json:
-        print_json({"name": name, "version": exported.version, "file": str(file), "bytes": file.stat().st_size})
-    else:
-        _say(f"{file} holds {name}, version {exported.version}. On the other host: tawara vm import {file} --replace")
-
-
-@app.command(name="import")
-def import_(file: Path, *, replace: bool = False) -> None:
-    """Put an exported instance in the place of the one of the same name, whose package is installed here.
-
-    The instance must be off, and its package the version that it was exported of. It is not started.
-
-    For example:
-      apt install tawara-guest-web && tawara vm stop web
-      tawara vm import web.tar --replace
-
-    Args:
-        file: What `tawara vm export` wrote.
-        replace: Throw away what the instance has here.
-    """
-    if not file.exists():
-        raise ConfigurationError(f"There is no {file}")
-    name = GuestHost().import_(file, replace=replace)
-    _say(f"{name} is imported. Next: tawara vm start {name}")
 
 
 @app.command
@@ -426,13 +385,13 @@ def upgrade(*names: str, everything: Annotated[bool, Parameter(name="--all")] = 
     if everything and not back:
         names = tuple(each.guest.name for each in host.instances() if not each.newest)
         if not names:
-            _say("there is nothing to do")
+            report_done("there is nothing to do")
             return
     elif everything == bool(names) or (back and len(names) != 1):
         raise ConfigurationError(
             "tawara vm upgrade: name the instances, or say --all", hint="See `tawara vm upgrade --help`."
         )
-    _say(host.back(names[0]) if back else host.upgrade(names))
+    report_done(host.back(names[0]) if back else host.upgrade(names))
 
 
 def _answers(address: str) -> bool:
@@ -481,7 +440,7 @@ def _setting(text: str) -> tuple[str, int | None]:
     return kept, number // 1024 if key == "memory" else number
 
 
-def _say(text: str) -> None:
+def report_done(text: str) -> None:
     """Print a message about a completed action on standard error, since it is not a result."""
     if text:
         print(text, file=sys.stderr)

@@ -17,7 +17,7 @@ from ipaddress import IPv4Address
 from pathlib import Path
 
 from tawara.model.errors import ConflictError
-from tawara.vm import guest_json, transfer
+from tawara.vm import guest_json
 from tawara.vm.bases import RECIPES
 from tawara.vm.bases.recipe import EPOCH
 from tawara.vm.definition import STATE, Layers, claims, definition_files
@@ -29,15 +29,12 @@ from tawara.vm.instance import clone, refuse_taken
 from tawara.vm.package_manifest import RECONCILE
 from tawara.vm.spec import Guest
 from tawara.vm.spec_fields import show_size
-from tawara.vm.spec_read import NAME
-from tawara.vm.transfer import ExportedInstance
 from tawara.vm.virsh import SHOWN, Situation, situation
 
 STOP_SECONDS = 30.0
 """How long a guest may take to shut down unless host.conf or --timeout says otherwise."""
 _LOCK = Path("/run/tawara-vm/lock")
 _CONFIG = Path("/etc/tawara-vm/host.conf")
-_SETTINGS = ("memory_kib", "cpus", "disk")
 _COMPARED = ("facts", "domain.xml", "reservations", "known_hosts", "hosts")
 """What of a definition every user may read; it differs whenever a version does."""
 
@@ -96,7 +93,7 @@ class GuestHost:
         """Return one instance. Raises NoSuchInstanceError, and HostError if libvirt does not respond."""
         wanted = self._definition(name)
         applied = self.state / "instances" / name / "applied"
-        layers = self._text(name, "system/layers").split() or ["", ""]
+        layers = self.instance_text(name, "system/layers").split() or ["", ""]
         guest = self.guest(name)
         return Instance(
             guest=guest,
@@ -104,7 +101,7 @@ class GuestHost:
             state=situation(name, self.state / "instances" / name),
             delta=layers[0],
             newest=self._is_newest(wanted, applied),
-            error=self._text(name, "error").strip(),
+            error=self.instance_text(name, "error").strip(),
         )
 
     def guest(self, name: str) -> Guest:
@@ -188,7 +185,7 @@ class GuestHost:
             (draft / path).parent.mkdir(exist_ok=True)
             (draft / path).touch(mode=0o600 if path == "identity.tar" else 0o644)
             (draft / path).write_bytes(content)
-        with self._locked():
+        with self.locked():
             shutil.rmtree(old, ignore_errors=True)
             if target.exists():
                 target.rename(old)
@@ -215,21 +212,21 @@ class GuestHost:
             said = self.reconcile()
             self._raise_error(name)
             return said
-        with self._locked():
+        with self.locked():
             domain.start()
         return ""
 
     def stop(self, name: str, *, force: bool = False, seconds: float | None = None) -> str:
         """Shut an instance down, or switch it off; return a notice. Raises SwitchedOffError after a time-out."""
         domain = self.domain(name)
-        with self._locked():
+        with self.locked():
             return domain.stop(force=force, seconds=self._stop_seconds() if seconds is None else seconds)
 
     def snapshot(self, name: str, snapshot: str) -> str:
         """Take a snapshot of the disks (and memory, if it runs) of an instance, or of all of a cluster; return a
         notice. Those of a cluster are paused meanwhile, so that all snapshots are of one moment; it is all or none."""
         domains = [self.domain(each) for each in self.cluster(name)]
-        with self._locked():
+        with self.locked():
             return snapshot_together(domains, snapshot)
 
     def restore(self, name: str, snapshot: str) -> str:
@@ -238,14 +235,14 @@ class GuestHost:
         domains = [self.domain(each) for each in names]
         for domain in domains:
             domain.check_restore(snapshot)
-        with self._locked():
+        with self.locked():
             for domain in domains:
                 domain.restore(snapshot)
             if len(domains) > 1:  # they were halted when they were kept
                 for domain in domains:
                     domain.resume()
         if os.geteuid() == 0:
-            self._reconcile_for(names)
+            self.reconcile_guests(names)
         return "\n".join(filter(None, (self._after_restore(each) for each in names)))
 
     def _after_restore(self, name: str) -> str:
@@ -261,7 +258,7 @@ class GuestHost:
     def delete_snapshot(self, name: str, snapshot: str) -> None:
         """Delete a snapshot of the instance."""
         domain = self.domain(name)
-        with self._locked():
+        with self.locked():
             domain.delete_snapshot(snapshot)
 
     def upgrade(self, names: Sequence[str]) -> str:
@@ -269,17 +266,17 @@ class GuestHost:
         for name in names:
             if self._definition(name).parent.name == "created":
                 self._renew(name)
-        return self._reconcile_for(names, "upgrade", *names)
+        return self.reconcile_guests(names, "upgrade", *names)
 
     def back(self, name: str) -> str:
         """Undo an instance's last upgrade; return the step's output."""
         self._definition(name)
-        return self._reconcile_for([name], "back", name)
+        return self.reconcile_guests([name], "back", name)
 
     def settings(self, name: str) -> dict[str, int]:
         """Return the settings of this instance that override its package: `memory_kib`, `cpus`."""
         self._definition(name)
-        rows = (line.partition("=") for line in self._text(name, "settings").splitlines())
+        rows = (line.partition("=") for line in self.instance_text(name, "settings").splitlines())
         return {key: int(value) for key, _, value in rows}
 
     def set(self, name: str, changes: Mapping[str, int | None]) -> str:
@@ -291,7 +288,7 @@ class GuestHost:
         draft = path.with_suffix(".new")
         draft.write_text("".join(f"{key}={value}\n" for key, value in sorted(kept.items())))
         draft.replace(path)
-        self._reconcile_for([name])
+        self.reconcile_guests([name])
         if self.domain(name).situation() == "off":
             return ""
         return (
@@ -307,94 +304,6 @@ class GuestHost:
         now = max(guest.disk, self.settings(name).get("disk", 0))
         if size is None or size < now:
             raise ConflictError(f"the disk of {name} has {show_size(now)}; it can only become larger", hint=None)
-
-    def export(self, name: str, out: Path) -> ExportedInstance:
-        """Write an instance that is off into a file: disks, snapshots, settings. Raises HostError in other states."""
-        domain = self.domain(name)
-        instance = self.state / "instances" / name
-        with self._locked():
-            self._refuse_unless_off(domain)
-            exported = self._describe(name)
-            files: dict[str, Path | bytes] = {transfer.OVERLAY: instance / transfer.OVERLAY}
-            if (instance / transfer.DATA).exists():
-                files[transfer.DATA] = instance / transfer.DATA
-            for number, xml in enumerate(domain.describe_snapshots(), start=100):
-                files[f"system/snapshots/{number}.xml"] = xml.encode()
-            draft = out.with_name(f".{out.name}.new")
-            try:
-                with os.fdopen(os.open(draft, os.O_CREAT | os.O_TRUNC | os.O_WRONLY, 0o600), "wb") as file:
-                    transfer.write_archive(file, exported, files)
-                    file.flush()
-                    os.fsync(file.fileno())
-                draft.replace(out)
-            finally:
-                draft.unlink(missing_ok=True)
-        return exported
-
-    def import_(self, path: Path, *, replace: bool) -> str:
-        """Put an exported instance in place of the one of its name, which is off; return the name.
-
-        Its package has to be installed with the same delta and base. Raises HostError where that is not so, and
-        TakenError where data would be lost and `replace` is not set. Cut short, it is repeated.
-        """
-        exported = transfer.read_header(path)
-        name = exported.name
-        if not NAME.fullmatch(name) or name not in self.names():
-            remedy = f"Install its package first: apt install {exported.package}"
-            raise NoSuchInstanceError(f"there is no guest {name} here", hint=remedy)
-        instance = self.state / "instances" / name
-        domain = self.domain(name)
-        with self._locked():
-            here = self._describe(name)
-            if (here.delta, here.base) != (exported.delta, exported.base):
-                what = f"{name} was exported of version {exported.version}, which has another system disk than this one"
-                raise HostError(
-                    what, hint=f"Install {exported.package} {exported.version}, and tawara vm upgrade {name}."
-                )
-            self._refuse_unless_off(domain)
-            if not replace:
-                raise TakenError(f"{name} has data of its own here", hint="--replace throws it away.")
-            staged = instance / "import.new"
-            shutil.rmtree(staged, ignore_errors=True)
-            staged.mkdir(mode=0o700)
-            names = transfer.unpack(path, staged)
-            transfer.check_disk(staged / transfer.OVERLAY, str(self.state / "images" / here.delta / "disk.qcow2"))
-            if transfer.DATA in names:
-                transfer.check_disk(staged / transfer.DATA, None)
-            shutil.copy(instance / "system" / "layers", staged / "system" / "layers")
-            domain.forget_snapshots()
-            self._put_imported(instance, staged, exported)
-        self._reconcile_for([name])
-        return name
-
-    def _put_imported(self, instance: Path, staged: Path, exported: ExportedInstance) -> None:
-        (staged / "system").chmod(0o755)
-        for each in ("previous", "system"):
-            shutil.rmtree(instance / each, ignore_errors=True)
-        (staged / "system").rename(instance / "system")
-        if (staged / transfer.DATA).exists():
-            (staged / transfer.DATA).replace(instance / transfer.DATA)
-        shutil.rmtree(staged)
-        rows = "".join(f"{key}={int(value)}\n" for key, value in exported.settings if key in _SETTINGS)
-        (instance / "settings").write_text(rows)
-
-    def _describe(self, name: str) -> ExportedInstance:
-        """What an exported file says of an instance; raises HostError for one that was never brought up."""
-        layers = self._text(name, "system/layers").split()
-        if len(layers) != 2:
-            raise HostError(f"{name} has no disk yet", hint=f"tawara vm info {name} says why it is not up.")
-        guest = self.guest(name)
-        settings = tuple((key, str(value)) for key, value in self.settings(name).items())
-        return ExportedInstance(name, guest.fqdn, guest.package, guest.version, layers[0], layers[1], settings)
-
-    @staticmethod
-    def _refuse_unless_off(domain: GuestDomain) -> None:
-        """Raise HostError unless the disks are at rest and hold all that was written."""
-        found = domain.situation()
-        if found != "off":
-            hint = f"tawara vm stop {domain.name}"
-            raise HostError(f"{domain.name} is: {SHOWN[found]}; its disks can be copied only when it is off", hint=hint)
-        domain.refuse_foreign_disk()
 
     def cluster(self, name: str) -> list[str]:
         """Return the guests of an installed cluster; a guest's own name is a cluster of one."""
@@ -433,7 +342,7 @@ class GuestHost:
             raise HostError("tawara-vm-host is not installed here", hint="It comes with any packaged guest.")
         return subprocess.run([RECONCILE, *words], capture_output=True, text=True, stdin=subprocess.DEVNULL)
 
-    def _reconcile_for(self, names: Sequence[str], *words: str) -> str:
+    def reconcile_guests(self, names: Sequence[str], *words: str) -> str:
         """Run the step for some guests; failures of others are no error of these."""
         said = self.reconcile(*words)
         for name in names:
@@ -441,7 +350,7 @@ class GuestHost:
         return said
 
     @contextmanager
-    def _locked(self) -> Iterator[None]:
+    def locked(self) -> Iterator[None]:
         """Hold the step's lock while a domain changes; any user may wait for it."""
         if not _LOCK.exists():
             yield
@@ -494,12 +403,13 @@ class GuestHost:
                 return self.state / place / name
         raise NoSuchInstanceError(f"there is no guest {name!r} on this machine")
 
-    def _text(self, name: str, file: str) -> str:
+    def instance_text(self, name: str, file: str) -> str:
+        """Return the text of a file in an instance's directory, empty if there is none."""
         path = self.state / "instances" / name / file
         return path.read_text() if path.exists() else ""
 
     def _raise_error(self, name: str) -> None:
-        if error := self._text(name, "error").strip():
+        if error := self.instance_text(name, "error").strip():
             raise HostError(error)
 
 

@@ -31,7 +31,11 @@ MODULES = (
 )
 """What a guest of ours may need to find its disks and cards; those that a kernel lacks are left out."""
 
-INIT = f"""#!/bin/sh
+
+def init_script(identity: str = "", finish: str = "") -> str:
+    """Return the ram disk's /init. `identity`: the file with the instance's identity, which is otherwise looked for on
+    the disks; `finish`: commands that are run over the root file system before the system is started."""
+    return f"""#!/bin/sh
 # Tawara's initial ram disk: modules, root, identity, and over to the guest's own init.
 export PATH=/bin
 mount -t devtmpfs dev /dev
@@ -39,7 +43,7 @@ mount -t proc proc /proc
 mount -t sysfs sys /sys
 while read -r module; do insmod "/modules/$module" 2>/dev/null; done </modules/order
 
-root= identity= tries=0
+root= identity={identity} tries=0
 # Disks appear one by one: each boot waits for both. Who takes the identity's disk away waits ten seconds.
 while {{ [ -z "$root" ] || [ -z "$identity" ]; }} && [ $tries -lt 100 ]; do
     for path in /sys/class/block/*; do
@@ -60,7 +64,7 @@ if [ -n "$identity" ]; then
         tar -xf "$identity" -C /root && echo "$sum" >/root/etc/tawara/identity.applied
     fi
 fi
-umount /proc /sys
+{finish}umount /proc /sys
 mount --move /dev /root/dev
 exec switch_root /root /sbin/init
 """
@@ -86,7 +90,7 @@ def ramdisk_tree(busybox: bytes, modules: Mapping[str, bytes], wanted: Iterable[
         "switch_root",
     ]
     tree: dict[str, Node] = {path: directory() for path in ("bin", "dev", "proc", "sys", "root", "modules")}
-    tree["init"] = file(INIT, 0o755)
+    tree["init"] = file(init_script(), 0o755)
     tree["bin/busybox"] = file(busybox, 0o755)
     tree |= {f"bin/{name}": Node("symlink", 0o777, content=b"busybox") for name in applets}
     tree |= {f"modules/{name}.ko": file(modules[name]) for name in order}

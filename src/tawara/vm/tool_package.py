@@ -21,6 +21,7 @@ _OURS = (
     "cli/streams.py",
     "cli/vm.py",
     "cli/vm_host.py",
+    "cli/vm_moving.py",
 )
 """What the command needs of the package `tawara`; the store's half is not there."""
 _LIBRARIES = ("attrs", "cyclopts", "docstring-parser", "rich", "typing-extensions")

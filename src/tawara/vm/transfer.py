@@ -52,10 +52,10 @@ def write_archive(out: IO[bytes], instance: ExportedInstance, files: Mapping[str
     """Write the archive; `files`: by member name, a file or a content."""
     sums = {}
     with tarfile.open(fileobj=out, mode="w|", format=tarfile.PAX_FORMAT) as archive:
-        _add(archive, HEADER, json.dumps(asdict(instance), indent=2).encode() + b"\n")
+        add_member(archive, HEADER, json.dumps(asdict(instance), indent=2).encode() + b"\n")
         for name, source in files.items():
-            sums[name] = _add(archive, name, source)
-        _add(archive, SUMS, "".join(f"{digest}  {name}\n" for name, digest in sums.items()).encode())
+            sums[name] = add_member(archive, name, source)
+        add_member(archive, SUMS, "".join(f"{digest}  {name}\n" for name, digest in sums.items()).encode())
 
 
 class _Hashing:
@@ -72,8 +72,8 @@ class _Hashing:
         return data
 
 
-def _add(archive: tarfile.TarFile, name: str, source: Path | bytes) -> str:
-    """Add a member; return its SHA-256."""
+def add_member(archive: tarfile.TarFile, name: str, source: Path | bytes) -> str:
+    """Add a member, read once; return its SHA-256."""
     member = tarfile.TarInfo(name)
     member.mode = 0o600
     with io.BytesIO(source) if isinstance(source, bytes) else source.open("rb") as file:

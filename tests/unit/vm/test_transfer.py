@@ -15,6 +15,7 @@ from tawara.model.errors import TawaraError
 from tawara.vm import transfer
 from tawara.vm.errors import ImageError
 from tawara.vm.host import GuestHost
+from tawara.vm.moving import export_instance, import_instance
 from tawara.vm.qcow2 import MAGIC
 from tawara.vm.transfer import ExportedInstance
 
@@ -123,17 +124,17 @@ class TestHost:
         """Disks, settings and snapshots are those of the export; what was there is gone, and it is left off."""
         hosts.set("web", {"cpus": 3})
         with pytest.raises(TawaraError, match="web is: running; its disks can be copied only when it is off"):
-            hosts.export("web", tmp_path / "web.tar")
+            export_instance(hosts, "web", tmp_path / "web.tar")
         hosts.stop("web", force=True)
         hosts.snapshot("web", "kept")
-        hosts.export("web", tmp_path / "web.tar")
+        export_instance(hosts, "web", tmp_path / "web.tar")
         assert (tmp_path / "web.tar").stat().st_mode & 0o777 == 0o600
         hosts.delete_snapshot("web", "kept")
         hosts.set("web", {"cpus": None, "memory_kib": 1 << 20})
         self.write_disk(step_host, b"second")
         with pytest.raises(TawaraError, match="web has data of its own here"):
-            hosts.import_(tmp_path / "web.tar", replace=False)
-        hosts.import_(tmp_path / "web.tar", replace=True)
+            import_instance(hosts, tmp_path / "web.tar", replace=False)
+        import_instance(hosts, tmp_path / "web.tar", replace=True)
         for disk in ("system/overlay.qcow2", "data.qcow2"):
             assert step_host.instance(disk).read_bytes().endswith(b"first")
         assert hosts.settings("web") == {"cpus": 3}
@@ -145,12 +146,12 @@ class TestHost:
     def test_another_version_is_refused(self, step_host: StepHost, hosts: GuestHost, tmp_path: Path) -> None:
         """A disk fits only the delta that it was written on; without the package there is nothing to fit it to."""
         hosts.stop("web", force=True)
-        hosts.export("web", tmp_path / "web.tar")
+        export_instance(hosts, "web", tmp_path / "web.tar")
         step_host.place('version = "2"\n[[nic]]\nnetwork = "host0"\n', delta="e" * 12)
         hosts.upgrade(["web"])
         with pytest.raises(TawaraError, match="exported of version 1, which has another system disk"):
-            hosts.import_(tmp_path / "web.tar", replace=True)
+            import_instance(hosts, tmp_path / "web.tar", replace=True)
         step_host.take_away("web")
         step_host.run()
         with pytest.raises(TawaraError, match="there is no guest web here"):
-            hosts.import_(tmp_path / "web.tar", replace=True)
+            import_instance(hosts, tmp_path / "web.tar", replace=True)

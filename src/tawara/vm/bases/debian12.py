@@ -152,6 +152,12 @@ def _networkd(mac: str, address: str, gateway: str, metric: int) -> str:
     return text if gateway == "-" else f"{text}\n[Route]\nGateway={gateway}\nMetric={metric}\n"
 
 
+def elsewhere() -> dict[str, Node]:
+    """Return the configuration of cards that none of the instance's own matches: addresses by DHCP."""
+    text = "[Match]\nType=ether\n\n[Network]\nDHCP=ipv4\n"
+    return {"etc/systemd/network/90-tawara-appliance.network": file(text)}
+
+
 DEBIAN12 = Recipe(
     name="debian12",
     summary="Debian 12 with systemd, openssh and the guest agent",
@@ -170,5 +176,6 @@ DEBIAN12 = Recipe(
     grows=True,
     installs=True,
     agent=True,
+    elsewhere=elsewhere,
 )
 RECIPES = (DEBIAN12,)

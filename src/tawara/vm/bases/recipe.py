@@ -61,6 +61,8 @@ class Recipe:
     """Whether `packages` can be installed into it."""
     agent: bool = False
     """Does the QEMU guest agent run in it?"""
+    elsewhere: Callable[[], dict[str, Node]] = dict
+    """What an appliance for other hypervisors gets besides: addresses by DHCP for cards with other MACs."""
     cmdline: str = "console=ttyS0 quiet loglevel=3 net.ifnames=0"
 
     def key(self, epoch: int, mirror: str) -> str:

@@ -53,6 +53,25 @@ for service in $(cat /etc/tawara/services 2>/dev/null); do "/etc/init.d/$service
 exit 0
 """
 
+_UNKNOWN_CARDS = """\
+for path in /sys/class/net/*; do
+    card=${path##*/}
+    [ "$card" != lo ] && ! grep -qi "^$(cat "$path/address") " /etc/tawara/nics || continue
+    ip link set "$card" up
+    udhcpc -i "$card" -b -S -s /etc/tawara/dhcp
+done
+"""
+
+_DHCP = """\
+#!/bin/sh
+# Addresses by DHCP, for cards with other MACs than the instance's own.
+case $1 in bound | renew)
+    ip address replace "$ip/$mask" dev "$interface"
+    for gateway in $router; do ip route replace default via "$gateway" dev "$interface"; break; done
+    [ -z "$dns" ] || for server in $dns; do echo "nameserver $server"; done >/etc/resolv.conf ;;
+esac
+"""
+
 _CLOCK = """\
 #!/bin/sh
 # A guest that is restored with its memory goes on with the time of its snapshot; the machine's own clock knows better.
@@ -128,6 +147,14 @@ def identity(guest: Guest, key: HostKey) -> dict[str, Node]:
     }
 
 
+def elsewhere() -> dict[str, Node]:
+    """Return the boot script and its helper for cards whose MACs are not the instance's: addresses by DHCP."""
+    return {
+        "etc/tawara/boot": file(_BOOT.replace("mount -a", f"{_UNKNOWN_CARDS}mount -a"), 0o755),
+        "etc/tawara/dhcp": file(_DHCP, 0o755),
+    }
+
+
 _SYSTEM = dict.fromkeys(
     [
         "init",
@@ -171,6 +198,7 @@ TINY = Recipe(
     shape=shape,
     guest_files=guest_files,
     identity=identity,
+    elsewhere=elsewhere,
 )
 
 CLASSIC = replace(

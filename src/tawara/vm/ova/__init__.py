@@ -1,0 +1,1 @@
+"""An instance as a virtual appliance for other hypervisors (OVA)."""
