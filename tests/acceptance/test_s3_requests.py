@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import http.client
+import random
+import re
+import socket
 import urllib.request
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.error import HTTPError
@@ -17,6 +20,7 @@ from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 
 from tests.acceptance.s3_fixture import REGION, S3Answer, S3Fixture, refusal
+from tests.unit.wire.s3 import fuzz
 from tests.unit.wire.s3.oracle import model
 from tests.unit.wire.s3.test_s3_operations import ELSEWHERE, SAME_REQUEST, serialized
 
@@ -243,3 +247,23 @@ def test_each_operation(s3: S3Fixture, name: str) -> None:
     else:
         assert answer.refusal == ("NotImplemented", 501)
         assert wanted.encode() in answer.body
+
+
+def test_random_requests(s3: S3Fixture) -> None:
+    """T17: random bytes as requests, with any body, get a 4xx or a closed connection, never a 500."""
+    rng = random.Random(4)
+    for _ in range(60):
+        method, target, fields = fuzz.random_head(rng)
+        lines = b"".join(name + b": " + value.replace(b"\n", b" ") + b"\r\n" for name, value in fields)
+        body = fuzz.mutate(rng, rng.choice(fuzz.BODIES), fuzz.BODIES)
+        request = method.encode() + b" " + target + b" HTTP/1.1\r\n" + lines + b"\r\n" + body
+        with closing(socket.create_connection(s3.server.address, 30)) as connection:
+            with suppress(ConnectionError):  # the server may close before all is sent
+                connection.sendall(request)
+                connection.shutdown(socket.SHUT_WR)
+            with suppress(ConnectionResetError):
+                answer = connection.recv(100)
+                # A request line without a version is one of HTTP/0.9, whose answer has no head.
+                refused = re.match(rb"HTTP/1\.[01] (4\d\d|501)|<\?xml .*>\s*<Error><Code>BadRequest<", answer)
+                assert not answer or refused, (request, answer)
+    assert s3.client().list_buckets()["Buckets"]

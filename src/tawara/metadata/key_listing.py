@@ -16,7 +16,7 @@ from tawara.model.listing_page import ListedKey, ListingPage, common_prefix
 from tawara.model.reserved_keys import RESERVED, is_reserved
 
 FEWEST: Final = 8
-"""Rows of the first statement, and of one after a common prefix; the statements after it read more."""
+"""Least rows of a statement. One after a common prefix reads as many as there were keys before that."""
 MOST: Final = 1024
 
 
@@ -45,6 +45,7 @@ async def page(
     passed = after if after_prefix else None
     last = after
     count = FEWEST if delimiter else min(limit + 1, MOST)
+    between, usual = 0, FEWEST
     while True:
         rows = await _read(tx, dmid, prefix, last, passed, count)
         entries = len(files) + len(prefixes)
@@ -60,12 +61,14 @@ async def page(
             passed = common_prefix(last, prefix, delimiter)
             if passed is None:
                 files.append(_listed(row))
+                between += 1
             else:
                 prefixes.append(passed)
+                between, usual = 0, min(max(FEWEST, between + 2), MOST)
         if len(rows) < count:
             return ListingPage(tuple(files), tuple(prefixes), truncated=False)
         found = len(files) + len(prefixes) - entries
-        count = min(4 * count, MOST) if found == len(rows) else FEWEST
+        count = min(4 * count, MOST) if found == len(rows) else usual
 
 
 async def _read(
