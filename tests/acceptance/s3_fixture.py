@@ -226,15 +226,29 @@ async def tls_front(port: int, pem: Path, private: Path) -> AsyncIterator[int]:
                 await writer.drain()
         writer.close()
 
+    open_ends: set[asyncio.StreamWriter] = set()
+    serving: set[asyncio.Task[Any]] = set()
+
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        serving.add(task)
+        open_ends.add(writer)
         there, back = await asyncio.open_connection("127.0.0.1", port)
+        open_ends.add(back)
         await asyncio.gather(copy(reader, back), copy(there, writer))
+        open_ends.difference_update((writer, back))
+        serving.discard(task)
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context)
     try:
         yield server.sockets[0].getsockname()[1]
     finally:
         server.close()
+        for each in open_ends:
+            each.transport.abort()
+        await asyncio.gather(*serving, return_exceptions=True)
+        await asyncio.sleep(0)  # then their sockets are closed
 
 
 @asynccontextmanager

@@ -190,7 +190,7 @@ def test_aborting(plain: Any, bucket: str) -> None:
     plain.delete_bucket(Bucket=bucket)
 
 
-def test_listing_parts_and_uploads(plain: Any, bucket: str) -> None:
+def test_listing_parts_and_uploads(s3: S3Fixture, plain: Any, bucket: str) -> None:
     """M4: parts are listed by number and uploads by key and age, in pages as objects are, with common prefixes."""
     uploads = [Parts(plain, bucket, key) for key in ("b", "a/1", "a/2", "b", "c d")]
     for number, body in ((3, b"three"), (1, b"one"), (2, b"two")):
@@ -210,6 +210,9 @@ def test_listing_parts_and_uploads(plain: Any, bucket: str) -> None:
         ids = [each.named["UploadId"] for each in uploads]
         assert found == [("b", ids[0]), ("b", ids[3]), ("c d", ids[4])]
         assert [each["Prefix"] for page in pages for each in page.get("CommonPrefixes", [])] == ["a/"]
+    other = s3.client(key=s3.run(s3.store.create_key("other", "*=rw")))
+    mine = other.list_multipart_uploads(Bucket=bucket)["Uploads"][0]
+    assert (mine["Initiator"]["DisplayName"], mine["Initiator"]) == ("admin", mine["Owner"])
     inside = plain.list_multipart_uploads(Bucket=bucket, Prefix="a/", KeyMarker="a/1")
     assert [each["Key"] for each in inside["Uploads"]] == ["a/2"]
 
@@ -256,6 +259,8 @@ def test_expectations(plain: Any, bucket: str) -> None:
     good = upload.listed
     upload.listed = [{**good[0], "ChecksumCRC32": "AAAAAA=="}]
     assert upload.refused() == ("InvalidPart", 400)
+    upload.listed = [{"PartNumber": 1, "ETag": good[0]["ETag"]}]
+    assert upload.refused() == ("InvalidRequest", 400)
     upload.listed = good
     assert refusal(plain.head_object, Bucket=bucket, Key="k")[1] == 404
     assert upload.complete(MpuObjectSize=5, ChecksumType="COMPOSITE")["ChecksumType"] == "COMPOSITE"
@@ -279,7 +284,8 @@ def test_copied_parts(plain: Any, bucket: str, declared: dict[str, str]) -> None
         )["CopyPartResult"]
         assert copied["ETag"] == f'"{hashlib.md5(source[first : last + 1]).hexdigest()}"'
         assert bool(copied.get("ChecksumSHA256")) == bool(declared)
-        upload.listed.append({"PartNumber": number, "ETag": copied["ETag"]})
+        checksums = {name: value for name, value in copied.items() if name.startswith("Checksum")}
+        upload.listed.append({"PartNumber": number, "ETag": copied["ETag"], **checksums})
     for text, code in ((f"bytes=0-{len(source)}", ("InvalidRange", 416)), ("0-1", ("InvalidArgument", 400))):
         given = {"PartNumber": 3, "CopySource": f"{bucket}/s/ö", "CopySourceRange": text}
         assert refusal(plain.upload_part_copy, **upload.named, **given) == code

@@ -7,7 +7,8 @@ what the object will be. Each function is one transaction; see `contract`. Times
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from tawara.metadata import file_rows, journal_outbox, queues
@@ -38,6 +39,8 @@ class UploadPage:
     uploads: tuple[MultipartUpload, ...]
     prefixes: tuple[bytes, ...]
     truncated: bool
+    accounts: Mapping[str, str] = field(default_factory=dict)
+    """Id of each account of the uploads -> its name."""
 
     @property
     def last(self) -> tuple[bytes, str]:
@@ -81,9 +84,21 @@ async def page(
 ) -> UploadPage:
     """Return the next uploads under way and common prefixes of their keys, in order of key and age.
 
-    `marker`: the key and upload id after which the page begins. Without an id it begins after all uploads of that key,
-    or after all keys that begin with it if it is a common prefix; an empty key is before all others.
+    The names of the accounts come with them. `marker`: the key and upload id after which the page begins. Without an id
+    it begins after all uploads of that key, or after all keys that begin with it if it is a common prefix; an empty key
+    is before all others.
     """
+    found = await _page(tx, dmid, prefix, delimiter, marker, limit)
+    if not found.uploads:
+        return found
+    ids = rounded(sorted({each.account for each in found.uploads}))
+    rows = await tx.rows(f"SELECT id, name FROM tawara_account WHERE id IN ({marks(ids)})", *ids)
+    return replace(found, accounts=dict(rows))
+
+
+async def _page(
+    tx: Transaction, dmid: int, prefix: bytes, delimiter: bytes, marker: tuple[bytes, str], limit: int
+) -> UploadPage:
     uploads: list[MultipartUpload] = []
     prefixes: list[bytes] = []
     least, after_id = (marker[0], marker[1]) if marker[0] >= prefix else (prefix, "")

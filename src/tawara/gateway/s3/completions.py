@@ -41,7 +41,7 @@ from tawara.model.object_checksums import format_value
 from tawara.model.reserved_keys import part_number
 from tawara.store.writer import ObjectDescription, WriteRequest
 from tawara.wire.s3.attribute_record import decode_attributes, encode_attributes
-from tawara.wire.s3.completion_checks import check_expectations, joined_checksum
+from tawara.wire.s3.completion_checks import check_expectations, check_listed, joined_checksum
 from tawara.wire.s3.completion_record import CompletionRecord, decode_completion, encode_completion
 from tawara.wire.s3.faults import FaultCode, S3Fault, fault_of
 from tawara.wire.s3.results import render_completion
@@ -153,6 +153,7 @@ class CompletionHandler:
         chosen = choose_parts(listed, {number: uploaded_part(each, algorithm) for number, each in stored.items()})
         if isinstance(chosen, RefusedList):
             raise _refusal(upload, chosen)
+        check_listed(upload.checksum, listed)
         checksum = joined_checksum(upload.checksum, chosen)
         check_expectations(request.head.fields, upload.checksum, checksum, sum(each.length for each in chosen))
         etag = joined_etag([each.md5 for each in chosen])

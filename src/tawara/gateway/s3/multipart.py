@@ -41,7 +41,7 @@ from tawara.wire.s3.attribute_record import decode_attributes, encode_attributes
 from tawara.wire.s3.checksum_fields import declared_upload
 from tawara.wire.s3.copy_source import FIELD, SOURCE_OWNER, CopySource, parse_copy_source, parse_source_range
 from tawara.wire.s3.faults import FaultCode, S3Fault, invalid_argument
-from tawara.wire.s3.lists import parse_encoding, parse_most
+from tawara.wire.s3.lists import S3Owner, parse_encoding, parse_most
 from tawara.wire.s3.object_fields import ObjectFields, parse_object_fields
 from tawara.wire.s3.results import (
     AnsweredChecksum,
@@ -112,7 +112,10 @@ class MultipartHandlers:
         body = render_uploads(
             domain.name,
             request.owner,
-            [_listed(domain, each) for each in page.uploads],
+            [
+                replace(_listed(domain, each), initiator=S3Owner(each.account, page.accounts.get(each.account, "")))
+                for each in page.uploads
+            ],
             page.prefixes,
             prefix=prefix,
             delimiter=delimiter,

@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from typing import Final
 
-from tawara.model.multipart import UploadedPart, composite_checksum
+from tawara.model.multipart import ListedPart, UploadedPart, composite_checksum
 from tawara.model.object_checksums import ChecksumAlgorithm, ChecksumType, combine_crcs, new_digest
 from tawara.wire.s3.faults import FaultCode, S3Fault
 from tawara.wire.s3.head import HeaderFields
@@ -40,6 +40,19 @@ def joined_checksum(
         return running.digest()
 
     return AnsweredChecksum(algorithm, composite_checksum(digest, values), len(parts))
+
+
+def check_listed(declared: tuple[ChecksumAlgorithm, ChecksumType] | None, listed: Sequence[ListedPart]) -> None:
+    """Raise S3Fault (InvalidRequest) if the object gets a composite checksum and a listed part lacks its own."""
+    if declared is None or declared[1] is not ChecksumType.COMPOSITE:
+        return
+    for part in listed:
+        if part.checksum is None:
+            raise S3Fault(
+                FaultCode.INVALID_REQUEST,
+                f"The upload was created using a {declared[0].lower()} checksum. The complete request must include the"
+                f" checksum for each part. It was missing for part {part.number} in the request.",
+            )
 
 
 def check_expectations(

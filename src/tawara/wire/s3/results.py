@@ -57,6 +57,8 @@ class ListedUpload:
     initiated_at: int
     """Unix seconds."""
     storage_class: str
+    initiator: S3Owner | None = None
+    """The account that created it; None for the owner of the listing."""
 
 
 def render_location(region: str) -> bytes:
@@ -191,8 +193,8 @@ def render_uploads(
             [
                 ("Key", text(each.key)),
                 ("UploadId", each.upload_id),
-                ("Initiator", _owner(owner)),
-                ("Owner", _owner(owner)),
+                ("Initiator", _owner(each.initiator or owner)),
+                ("Owner", _owner(each.initiator or owner)),
                 ("StorageClass", each.storage_class),
                 ("Initiated", timestamp(each.initiated_at)),
             ],

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tawara.model.multipart import UploadedPart
+from tawara.model.multipart import ListedPart, UploadedPart
 from tawara.model.object_checksums import ChecksumAlgorithm, ChecksumType, new_digest
-from tawara.wire.s3.completion_checks import check_expectations, joined_checksum
+from tawara.wire.s3.completion_checks import check_expectations, check_listed, joined_checksum
 from tawara.wire.s3.completion_record import decode_completion, encode_completion
 from tawara.wire.s3.faults import S3Fault
 from tawara.wire.s3.head import HeaderFields
@@ -48,6 +48,16 @@ def test_the_checksum_of_checksums(algorithm: ChecksumAlgorithm) -> None:
     found = joined_checksum((algorithm, ChecksumType.COMPOSITE), parts)
     joined = b"".join(each.checksum or b"" for each in parts)
     assert found == AnsweredChecksum(algorithm, digest_of(algorithm, joined), 2)
+
+
+def test_listed_checksums() -> None:
+    """C9: a composite checksum needs that of each listed part; one over the whole object does not."""
+    complete, bare = ListedPart(1, "e", b"\1\2\3\4"), ListedPart(2, "e")
+    check_listed(COMPOSITE, [complete])
+    check_listed((CRC32, ChecksumType.FULL_OBJECT), [bare])
+    check_listed(None, [bare])
+    with pytest.raises(S3Fault, match="missing for part 2"):
+        check_listed(COMPOSITE, [complete, bare])
 
 
 def test_no_checksum() -> None:
