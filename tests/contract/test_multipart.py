@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tawara.metadata import cluster, files, fsck, key_listing, multipart, placement_counts, removal
+from tawara.metadata import backup, cluster, files, fsck, key_listing, multipart, placement_counts, removal
 from tawara.metadata.contract import Metadata, Transaction
+from tawara.metadata.open import open_metadata
 from tawara.model.errors import DomainHasFiles, NoSuchUpload, UnregDomain
 from tawara.model.files import NewFile
 from tawara.model.focus import Focus
@@ -238,3 +240,29 @@ async def test_parts_are_no_files(metadata: Metadata) -> None:
     await metadata.write(cluster.delete_domain, "files")
     assert await metadata.read(waiting_deletions) == {part, file}
     assert await metadata.read(multipart.find, one.upload_id) is None
+
+
+async def test_a_backup(metadata: Metadata, tmp_path: Path) -> None:
+    """A backup has the parts of objects, but no upload: after a restore its parts are found to be without one."""
+    dmid = await domain(metadata)
+    under_way, done = upload(1, dmid), upload(2, dmid)
+    for each in (under_way, done):
+        await metadata.write(multipart.add, each)
+        await store(metadata, dmid, part_key(each.upload_id, 1))
+    assert await metadata.write(multipart.claim, done.upload_id, "me", now=100, lease=60)
+    fid = await complete(metadata, dmid, done.upload_id, "me")
+    chunks: list[backup.Chunk] = []
+    highest = await metadata.read(backup.dump, chunks.append)
+    restored = await open_metadata(f"sqlite://{tmp_path}/restored.db")
+    try:
+        for chunk in chunks:
+            if not backup.is_small(chunk.table):
+                await restored.write(backup.load, chunk)
+        small = {chunk.table: chunk for chunk in chunks if backup.is_small(chunk.table)}
+        await restored.write(backup.finish, small, highest_fid=highest)
+        assert await restored.read(multipart.object_parts, fid) == list(PARTS)
+        assert await restored.read(multipart.find, under_way.upload_id) is None
+        assert await restored.read(multipart.find_orphans, dmid) == [under_way.upload_id, done.upload_id]
+        assert await restored.read(files.list_keys, dmid, b"", None, 10) == [b"k"]
+    finally:
+        await restored.close()
