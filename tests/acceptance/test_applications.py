@@ -12,7 +12,7 @@ import pytest
 from aiohttp import web
 
 from tawara.gateway import nginx_protocol
-from tawara.gateway.nginx_configuration import NginxFeatures
+from tawara.gateway.nginx_parameters import NginxFeatures
 from tawara.model.applications import Application, number_applications
 from tawara.model.limits import Limits
 from tests.acceptance.gateway_fixture import AUTHORISED, Answer, StoreFixture, store_fixture

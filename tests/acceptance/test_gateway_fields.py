@@ -12,7 +12,7 @@ import pytest
 from tawara.gateway import nginx as nginx_module
 from tawara.gateway import reading
 from tawara.gateway.acceleration import ReplicaLocation
-from tawara.gateway.nginx_configuration import NginxFeatures
+from tawara.gateway.nginx_parameters import NginxFeatures
 from tawara.gateway.nginx_protocol import SLOTS, HeaderField
 from tawara.model.files import StoredFile
 from tests.acceptance.gateway_fixture import AUTHORISED, Answer, StoreFixture, store_fixture

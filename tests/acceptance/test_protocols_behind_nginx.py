@@ -22,7 +22,7 @@ from botocore.exceptions import ClientError
 
 from tawara.gateway import nginx as nginx_module
 from tawara.gateway.certificates import TlsFiles
-from tawara.gateway.nginx_configuration import NginxFeatures
+from tawara.gateway.nginx_parameters import NginxFeatures
 from tawara.model.trusted_peers import parse_networks
 from tests.acceptance.dav_fixture import DavFixture, dav_fixture
 from tests.acceptance.gateway_fixture import StoreFixture

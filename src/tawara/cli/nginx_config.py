@@ -31,7 +31,8 @@ def nginx_config(
 
     Exit codes: 0 done, 2 wrong usage.
     """
-    from tawara.gateway.nginx_configuration import Listener, NginxConfiguration, render_for_balancer
+    from tawara.gateway.nginx_configuration import render_for_balancer
+    from tawara.gateway.nginx_parameters import Listener, NginxConfiguration
     from tawara.model import addresses
     from tawara.model.limits import Limits
 

@@ -13,7 +13,7 @@ from tawara.gateway import reading, responses
 from tawara.gateway.acceleration import ReplicaLocation
 from tawara.gateway.body_sender import send_body
 from tawara.gateway.fid_cache import FidCache, through_cache
-from tawara.gateway.nginx_configuration import NginxFeatures
+from tawara.gateway.nginx_parameters import NginxFeatures
 from tawara.gateway.nginx_protocol import HeaderField
 from tawara.gateway.nginx_replicas import NginxReplicas
 from tawara.gateway.requests import HttpRequest, conditions

@@ -31,17 +31,18 @@ import structlog
 
 from tawara.background import Background
 from tawara.disks.pools import DevicePools
-from tawara.gateway import nginx_cache, nginx_configuration, nginx_processes
+from tawara.gateway import nginx_cache, nginx_processes
 from tawara.gateway.certificates import TlsPair
-from tawara.gateway.nginx_configuration import (
+from tawara.gateway.nginx_configuration import render, socket_name
+from tawara.gateway.nginx_parameters import (
     CHAIN,
     DEVICES,
     ERRORS,
     KEY,
     SCRIPT,
     Listener,
+    NginxConfiguration,
     NginxFeatures,
-    socket_name,
 )
 from tawara.gateway.nginx_protocol import HeaderField
 from tawara.gateway.nginx_routes import ListenerProtocol
@@ -306,8 +307,8 @@ class NginxFront:
             self._write_tls(tls)
         _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         most = _CONNECTIONS if hard == resource.RLIM_INFINITY else max(64, min(_CONNECTIONS, hard // 2 - 64))
-        text = nginx_configuration.render(
-            nginx_configuration.NginxConfiguration(
+        text = render(
+            NginxConfiguration(
                 listeners=[Listener(_shown(each), name, tls=tls is not None) for name, each in public.items()],
                 features=self.features,
                 processes=processes,

@@ -11,7 +11,7 @@ from typing import Final, Protocol
 
 from tawara.gateway.http_server import ErrorForm, GatewayHttpServer, Handler
 from tawara.gateway.nginx import NginxFront
-from tawara.gateway.nginx_configuration import NginxFeatures
+from tawara.gateway.nginx_parameters import NginxFeatures
 from tawara.gateway.nginx_protocol import GatewayStep
 from tawara.gateway.nginx_routes import ListenerProtocol
 from tawara.instruments import RequestMeter

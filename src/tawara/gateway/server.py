@@ -20,7 +20,7 @@ from tawara.gateway.fid_cache import FidCache
 from tawara.gateway.get_handler import GetHandler
 from tawara.gateway.http_server import GatewayHttpServer, handlers
 from tawara.gateway.nginx import NginxFront, listen_unix
-from tawara.gateway.nginx_configuration import NginxFeatures
+from tawara.gateway.nginx_parameters import NginxFeatures
 from tawara.gateway.nginx_replicas import NginxReplicas
 from tawara.gateway.nginx_routes import ListenerProtocol
 from tawara.gateway.peers import PeerMonitor

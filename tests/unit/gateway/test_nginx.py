@@ -15,7 +15,7 @@ import pytest
 
 from tawara.gateway import nginx, nginx_processes
 from tawara.gateway.nginx import NginxFront, listen_unix
-from tawara.gateway.nginx_configuration import DEVICES, ERRORS
+from tawara.gateway.nginx_parameters import DEVICES, ERRORS
 from tawara.gateway.nginx_routes import ListenerProtocol
 from tawara.gateway.spool import BODIES
 from tawara.model.errors import ConfigurationError

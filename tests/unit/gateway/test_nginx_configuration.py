@@ -11,7 +11,8 @@ import pytest
 
 from tawara.gateway.acceleration import ReplicaLocation, redirect
 from tawara.gateway.nginx import _SET_FIELDS, bundled
-from tawara.gateway.nginx_configuration import SCRIPT, Listener, NginxConfiguration, NginxFeatures, render
+from tawara.gateway.nginx_configuration import render
+from tawara.gateway.nginx_parameters import SCRIPT, Listener, NginxConfiguration, NginxFeatures
 from tawara.gateway.nginx_routes import ListenerProtocol
 from tawara.gateway.reading import decide
 from tawara.model.applications import number_applications
