@@ -301,8 +301,13 @@ async def _check_access(url: str, domain: str, key: MountKey) -> None:
             ) as answer,
         ):
             status = answer.status
+    except aiohttp.ClientConnectorCertificateError as error:
+        hint = "Name the certificate of its authority in the environment variable SSL_CERT_FILE."
+        raise UnavailableError(
+            f"The certificate of {url} is not accepted: {error.certificate_error}", hint=hint
+        ) from None
     except (aiohttp.ClientError, TimeoutError) as error:
-        hint = "Does a gateway serve WebDAV there? See dav.listen in `tawara gateway --help`, and docs/webdav.md."
+        hint = "Does a gateway serve WebDAV there? See the setting dav.listen, and docs/webdav.md."
         raise UnavailableError(f"{url} does not answer: {error or 'no answer in time'}", hint=hint) from None
     if status == 401:
         raise DeniedError(

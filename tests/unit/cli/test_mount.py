@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import shutil
+import ssl
 import subprocess
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from tawara import cli
 from tawara.cli import first_key, mount
 from tawara.cli.mount_state import KeyFileUnsafe, MountKey, MountState, PendingFiles
 from tawara.model.errors import DeniedError, InUse, NotFoundError, TawaraError, UnavailableError, UsageError
+from tests.certificates import write_pair
 
 KEY = MountKey("TWID", "secret word")
 
@@ -120,6 +122,17 @@ async def test_access_is_checked(status: int | None, error: type[TawaraError], w
             await mount._check_access(url, "a/b", KEY)
     assert asked[0].startswith("PROPFIND /a%2Fb/ HTTP/1.1\r\n")
     assert "Authorization: Basic VFdJRDpzZWNyZXQgd29yZA==" in asked[0]
+
+
+async def test_an_unknown_authority_is_named(tmp_path: Path) -> None:
+    """A certificate that is not accepted says how to name the certificate of its authority."""
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(*write_pair(tmp_path, "own"))
+    server = await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", 0, ssl=context)
+    async with server:
+        with pytest.raises(UnavailableError, match=r"The certificate of https://.* is not accepted") as caught:
+            await mount._check_access(f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}", "d", KEY)
+    assert "SSL_CERT_FILE" in (caught.value.hint or "")
 
 
 @pytest.mark.parametrize("url", ["drive", "ftp://x", "http://", "http://a\nb", "http://user:word@host"])
