@@ -6,11 +6,12 @@ from collections.abc import AsyncIterator, Callable
 
 import pytest
 
-from tawara.metadata import cluster, files, history, migrations, queues, schema_version, uploads
+from tawara.metadata import cluster, files, history, migrations, multipart, queues, schema_version, uploads
 from tawara.metadata.contract import Metadata, Row, Transaction
 from tawara.metadata.open import open_metadata
-from tawara.model.errors import ConfigurationError, InUse, InvalidKey, KeyExists
+from tawara.model.errors import ConfigurationError, InUse, InvalidKey, KeyExists, NoReservedKeys
 from tawara.model.files import NewFile
+from tawara.model.multipart import MultipartUpload
 from tests.contract.servers import Server
 from tests.mogilefsd import databases
 
@@ -203,3 +204,14 @@ async def test_the_cluster_is_loaded(adopted: Metadata) -> None:
     loaded = await adopted.read(cluster.load)
     assert loaded.domains["old"].dmid == 1
     assert list(loaded.devices) == [3]
+
+
+async def test_uploads_in_parts_are_refused(adopted: Metadata) -> None:
+    """Where keys are text no upload in parts begins, and no key is taken for a part, however the collation sorts."""
+    upload = MultipartUpload("0" * 32, 1, b"k", 0, (1,), "a" * 64, 1)
+    with pytest.raises(NoReservedKeys):
+        await adopted.write(multipart.add, upload)
+    for key in (b"p", b"pq/1", b"zz"):
+        await store(adopted, key)
+    assert await adopted.read(multipart.find_orphans, 1) == []
+    assert len(await adopted.read(files.list_keys, 1, b"", None, 10)) == 4

@@ -17,6 +17,7 @@ from tawara.model.files import NewFile
 from tawara.model.focus import Focus
 from tawara.model.multipart import MultipartCompletion, MultipartUpload, ObjectPart, UploadState
 from tawara.model.object_checksums import ChecksumAlgorithm, ChecksumType
+from tawara.model.reserved_keys import PARTS as PARTS_PREFIX
 from tawara.model.reserved_keys import part_key, part_number
 
 Opener = Callable[[], Awaitable[Metadata]]
@@ -213,6 +214,15 @@ async def test_maintenance(metadata: Metadata) -> None:
     await store(metadata, dmid, b"z")
     assert await metadata.read(multipart.find_orphans, dmid) == [idle.upload_id]
     assert await metadata.read(multipart.find_orphans, dmid + 1) == []
+    for other in (
+        b"",
+        b"\xff",
+        b"\0",
+        b"x" * 40,
+        b"0" * 31 + b"/1",
+    ):  # of no part, as another program may have stored them
+        await store(metadata, dmid, PARTS_PREFIX + other)
+    assert idle.upload_id in await metadata.read(multipart.find_orphans, dmid)
 
 
 async def test_parts_are_no_files(metadata: Metadata) -> None:

@@ -14,6 +14,7 @@ from typing import Final
 from tawara.metadata import file_rows, journal_outbox, queues
 from tawara.metadata.contract import Row, Transaction
 from tawara.metadata.dialect import marks, rounded, successor
+from tawara.metadata.visibility import keeps_reserved
 from tawara.model.errors import NoReservedKeys, NoSuchUpload, UnregDomain
 from tawara.model.files import StoredFile
 from tawara.model.listing_page import common_prefix, is_whole_prefix
@@ -54,7 +55,7 @@ class UploadPage:
 
 async def add(tx: Transaction, upload: MultipartUpload) -> None:
     """Insert an upload. Raises UnregDomain, NoReservedKeys if the database cannot keep parts."""
-    if not (tx.dialect.exact_keys and tx.dialect.byte_order):
+    if not keeps_reserved(tx.dialect):
         raise NoReservedKeys(NoReservedKeys.message)
     # The row's lock excludes the removal of the domain, which removes its uploads.
     if await tx.row(f"SELECT 1 FROM domain WHERE dmid = ?{tx.dialect.for_update}", upload.dmid) is None:
@@ -286,6 +287,8 @@ async def find_orphans(tx: Transaction, dmid: int) -> list[str]:
 
     A part that arrived while its upload was aborted leaves such, as does the database when it is restored or rebuilt.
     """
+    if not keeps_reserved(tx.dialect):
+        return []  # and keys have another order
     key = tx.dialect.key_column("f.dkey")
     orphans: list[str] = []
     least, end = PARTS, successor(PARTS)
@@ -297,10 +300,13 @@ async def find_orphans(tx: Transaction, dmid: int) -> list[str]:
         )
         if row is None:
             return orphans
-        upload_id = upload_of(bytes(row[0]))
-        if await tx.row("SELECT 1 FROM tawara_multipart WHERE upload_id = ?", upload_id) is None:
+        found = bytes(row[0])
+        upload_id = upload_of(found)
+        known = "SELECT 1 FROM tawara_multipart WHERE upload_id = ?"
+        if upload_id.isascii() and upload_id.isalnum() and await tx.row(known, upload_id) is None:
             orphans.append(upload_id)
-        least = parts_prefix(upload_id)[:-1] + b"0"  # the next character after "/"
+        # Passes over the upload's parts: "0" is the next character after "/".
+        least = max(parts_prefix(upload_id)[:-1] + b"0", found + b"\0")
 
 
 async def remove_domain(tx: Transaction, dmid: int) -> None:
