@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from typing import Final
@@ -216,19 +216,22 @@ def preflight_fault(head: RequestHead) -> S3Fault:
     return S3Fault(FaultCode.ACCESS_FORBIDDEN, "CORSResponse: CORS is not enabled for this bucket.")
 
 
-def restore_fields(lines: Iterable[tuple[bytes, bytes]]) -> Iterator[tuple[bytes, bytes]]:
+def restore_fields(lines: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
     """Return header fields from nginx as the client sent them, since a signature may cover them.
 
     nginx passes on some under other names, and may have changed the fields that describe the body.
     """
-    found = list(lines)
-    passed = {name.lower(): value for name, value in found if name.lower() in _RESTORED}
-    replaced = {_RESTORED[name] for name in passed}
-    for name, value in found:
-        if (lower := name.lower()) not in replaced and not lower.startswith(_INTERNAL):
-            yield name, value
-    for name, value in passed.items():
-        yield _RESTORED[name], value
+    kept, passed = [], []
+    for name, value in lines:
+        lower = name.lower()
+        if not lower.startswith(_INTERNAL):
+            kept.append((lower, value))
+        elif lower in _RESTORED:
+            passed.append((_RESTORED[lower], value))
+    if passed:
+        replaced = {name for name, _ in passed}
+        kept = [(name, value) for name, value in kept if name not in replaced]
+    return kept + passed
 
 
 _INTERNAL: Final = b"x-tawara-"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from typing import Final
 from urllib.parse import quote_from_bytes
 
@@ -57,5 +58,6 @@ def canonical_request(
     )
 
 
+@lru_cache(1024)
 def _encode(text: str) -> str:
     return quote_from_bytes(text.encode(), safe=_UNRESERVED)

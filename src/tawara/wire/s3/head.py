@@ -68,7 +68,10 @@ class S3Target:
 
     def parameter(self, name: str) -> str | None:
         """The value of a query parameter; the first of several; None if it is absent."""
-        return next((value for each, value in self.query if each == name), None)
+        for each, value in self.query:
+            if each == name:
+                return value
+        return None
 
     @property
     def resource(self) -> str:
@@ -144,10 +147,15 @@ def parse_query(raw: bytes) -> tuple[tuple[str, str], ...]:
     for segment in segments:
         name, _, value = segment.replace(b"+", b" ").partition(b"=")
         try:
-            pairs.append((unquote_to_bytes(name).decode(), unquote_to_bytes(value).decode()))
+            pairs.append((_decoded(name), _decoded(value)))
         except UnicodeDecodeError:
             raise S3Fault(FaultCode.INVALID_URI, "The query is not UTF-8") from None
     return tuple(pairs)
+
+
+def _decoded(text: bytes) -> str:
+    """Decode percent-encoded UTF-8. Raises UnicodeDecodeError."""
+    return (unquote_to_bytes(text) if b"%" in text else text).decode()
 
 
 def _climbs(path: bytes) -> bool:

@@ -12,6 +12,7 @@ from calendar import timegm
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from typing import Final, NoReturn
 
 from tawara.wire.http import parse_date
@@ -228,9 +229,15 @@ def _check_signed(head: RequestHead, signed: Sequence[str]) -> None:
 
 def _seconds(time: str, fault: FaultCode = FaultCode.ACCESS_DENIED) -> int:
     try:
-        return timegm(datetime.strptime(time, "%Y%m%dT%H%M%SZ").timetuple())
+        return _parse_time(time)
     except ValueError:
         raise S3Fault(fault, "The date of the signature is not valid") from None
+
+
+@lru_cache(256)
+def _parse_time(time: str) -> int:
+    """Parse a time into unix seconds; cached, since a presigned URL is used often. Raises ValueError."""
+    return timegm(datetime.strptime(time, "%Y%m%dT%H%M%SZ").timetuple())
 
 
 # --- verification -----------------------------------------------------------------------------------------------------
