@@ -71,7 +71,7 @@ class Limits:
     """Time for a storage node to accept a connection before the gateway's nginx tries the next replica."""
     node_answer: float = 10.0
     """Time for a storage node to begin or continue a response before the next replica is tried."""
-    s3_uploads: int = 256
+    s3_uploads: int = 128
     """Objects that an S3 listener receives at the same time; beyond that it answers SlowDown, and clients try again."""
     upload: int = 64 * 1024**4
     """Largest file."""
