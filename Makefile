@@ -9,7 +9,7 @@ export PYTHONDONTWRITEBYTECODE :=
 COMPONENTS := $(addprefix tests/acceptance/test_,backup.py cli_files.py cli_status.py client_files.py client_sync.py \
 	gateway_http.py node_http.py node_side_channel.py node_fast_path.py tracker_commands.py)
 
-.PHONY: help setup up check test test-mysql probe test-vm bench docs lock clean
+.PHONY: help setup up check test test-mysql probe test-vm packages bench docs lock clean
 
 help:            ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## +/\t/' | expand -t 14
@@ -22,8 +22,8 @@ up: setup        ## run the store in the foreground, its data in ./var/store
 	@.venv/bin/tawara up var/store
 
 check: setup     ## under a minute: format, lint, types, import rules, unit tests, the contract and quick components on SQLite
-	@.venv/bin/ruff format --check src tests benchmarks
-	@.venv/bin/ruff check src tests benchmarks
+	@.venv/bin/ruff format --check src tests benchmarks deploy
+	@.venv/bin/ruff check src tests benchmarks deploy
 	@.venv/bin/mypy
 	@.venv/bin/lint-imports --no-cache
 	@bin/setup-databases
@@ -49,6 +49,10 @@ test-vm: setup   ## packaged machines for real: build, install by apt and dnf, s
 	@bin/setup-vm
 	@$(PY) -m pytest -q -n 2 tests/unit/vm -m host_step
 	@$(PY) -m pytest -q -n 2 --dist loadfile tests/vm $(if $(SLOW),,-m 'not slow')
+
+packages: setup  ## Tawara itself as .deb and .rpm, in a repository: dist/packages (SIGN=KEY: signed by a key of gpg)
+	@bin/setup-vm
+	@$(PY) -m deploy.packages.build $(if $(SIGN),--sign $(SIGN))
 
 bench: setup     ## measure against the peers; prints ratios
 	@bin/setup-vm guestfs-tools mkosi dbus xfsprogs

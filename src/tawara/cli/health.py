@@ -16,7 +16,7 @@ from tawara.model.health_codes import MUTE_PREFIX, HealthCode, HealthItem, Mute,
 from tawara.model.spans import when
 from tawara.monitoring.store_health import StoreHealth, observe
 
-app = App(name="health", help="Show the findings by code; mute one for a time.")
+app = App(name="health")
 
 
 @app.default

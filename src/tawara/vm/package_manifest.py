@@ -51,6 +51,8 @@ class Package:
     """Packages that are needed in this version or a newer one."""
     deb_depends: tuple[str, ...] = ()
     rpm_recommends: tuple[str, ...] = ()
+    conflicts: tuple[str, ...] = ()
+    """Packages with the same files, which cannot be installed at the same time."""
     deb_trigger: str = ""
     """A path: dpkg calls the package's own script once after all packages that brought or took files below it."""
     scripts: dict[str, str] = field(default_factory=dict)
@@ -76,6 +78,7 @@ def manifest(package: Package, script_paths: dict[str, str], epoch_text: str) ->
         "license": "Apache-2.0",
         "mtime": epoch_text,
         "contents": _contents(package, epoch_text),
+        "conflicts": list(package.conflicts),
         "overrides": {
             "deb": {
                 "depends": [

@@ -1,0 +1,1 @@
+"""What is shipped besides the program: packages, units, alert rules, a dashboard."""
