@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from tawara.client import Client
-from tests.acceptance.store import TAWARA, Store, free_ports
+from tests.acceptance.store import TAWARA, Store
 
 FILES = int(os.environ.get("TAWARA_MOUNT_FILES", "60"))
 """Files that are written through the mount."""
@@ -67,17 +67,10 @@ class Mounted:
 @contextmanager
 def mounted(directory: Path) -> Iterator[Mounted]:
     """A store below `directory`; at the end nothing is mounted and no process is left."""
-    (port,) = free_ports(1)
-    store = Store(directory / "store", [f"--set=dav.listen=127.0.0.1:{port}"])
+    store = Store(directory / "store")
     store.start()
-    created = store.run(
-        "key", "create", "mount", "--domain=files=rw", "-c", str(store.directory / "tawara.toml"), "--json"
-    )
-    key = directory / "mount.key"
-    key.touch(0o600)
-    key.write_text(created.stdout)
     (directory / "drive").mkdir()
-    one = Mounted(store, f"http://127.0.0.1:{port}", directory / "drive", key)
+    one = Mounted(store, f"http://{store.webdav}", directory / "drive", store.directory / "access-key")
     try:
         yield one
     finally:
