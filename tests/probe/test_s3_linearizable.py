@@ -200,6 +200,9 @@ async def test_s3_is_linearizable(tmp_path: Path, database: str) -> None:
             running = [asyncio.create_task(clients.client(name)) for name in range(CLIENTS)]
             while sum(map(len, clients.told.values())) < CLIENTS * CALLS / 3:
                 await asyncio.sleep(0.01)
+                for task in running:
+                    if task.done():
+                        task.result()
             clients.up.clear()
             one.kill()
             await one.wait()

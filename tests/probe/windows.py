@@ -179,7 +179,9 @@ async def _rebalancing(tx: Transaction) -> bool:
 async def _waiting(tx: Transaction) -> dict[str, list[Row]]:
     """Count the pending work, by table."""
     tables = ("file_to_replicate", "file_to_delete2", "file_to_queue", "tawara_copy", "tempfile")
-    return {table: await tx.rows(f"SELECT * FROM {table}") for table in tables}
+    found = {table: await tx.rows(f"SELECT * FROM {table}") for table in tables}
+    ended = "SELECT upload_id, state FROM tawara_multipart WHERE state IN ('done', 'aborted')"
+    return found | {"tawara_multipart": await tx.rows(ended)}
 
 
 async def _let_time_pass(tx: Transaction, *, now: int) -> None:
