@@ -5,7 +5,7 @@ python -m benchmarks.gateway [--seconds N]
 Needs wrk, the load generator; Perlbal's reproxy is measured if it is installed (Debian: apt install wrk perlbal). Its
 backend is an nginx that answers every request with X-REPROXY-URL, the cheapest one possible.
 
-Gateways: behind nginx with the files on its own disk, behind nginx with the files on a storage node, and streaming
+Gateways: behind nginx with the files on its own disk, on a storage node, on one and in nginx's cache, and streaming
 through Python; each in one process, storage node included, with one nginx worker, as the plain nginx. All run at the
 same time and are measured in turn, three rounds, the best of each. So ratios of one run on one machine are comparable;
 beside them stand microseconds of processor time per request: of nginx, and of the gateway's process.
@@ -38,12 +38,20 @@ from benchmarks._place import add_option, place
 from benchmarks.node import program
 from benchmarks.workers import cpu
 from tawara.gateway.nginx import bundled
+from tawara.model.cache_settings import CacheSettings
 from tests.acceptance.gateway_fixture import AUTHORISED, SECRET, store_fixture
 
 ROUNDS = 3
 SIZES = {"1 KB": (1_000, 300), "100 KB": (100_000, 50), "1 MB": (1_000_000, 10), "100 MB": (100_000_000, 1)}
 """Name -> bytes of a file, and number of files that are read in turn."""
-GATEWAYS = {"nginx, own disk": ("nginx", "local"), "nginx, node": ("nginx", "node"), "streaming": ("python", "node")}
+CACHED = "nginx, cache"
+GATEWAYS = {
+    "nginx, own disk": ("nginx", "local"),
+    "nginx, node": ("nginx", "node"),
+    CACHED: ("nginx", "cache"),
+    "streaming": ("python", "node"),
+}
+CACHE = CacheSettings(size=1 << 30, file=16 << 20)
 PLAIN, PERLBAL = "plain nginx", "Perlbal"
 _NGINX = """
 user root; worker_processes 1; daemon off; pid pid; error_log error;
@@ -105,7 +113,12 @@ async def serve(directory: Path, path: str, place: str) -> None:
     structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
     own_devices = 2 if place == "local" else 1
     async with store_fixture(
-        directory, nginx=path == "nginx", hosts=2, own_devices=own_devices, local=place == "local"
+        directory,
+        nginx=path == "nginx",
+        hosts=2,
+        own_devices=own_devices,
+        local=place == "local",
+        cache=CACHE if place == "cache" else None,
     ) as one:
         if place == "local":  # both copies on the gateway's own devices
             one.view.observe({1: one.view.current.observed[1], 3: one.view.current.observed[3]})
@@ -155,14 +168,15 @@ async def measure(seconds: float, parent: Path) -> None:
             megabytes = size / 1_000_000 if size >= 1_000_000 else None
             _show(f"GET {label}, {connections} connections", peers, megabytes)
         _reset(peers)
+        writers = [name for name in GATEWAYS if name != CACHED]  # a cache does nothing for uploads
         for storage_class, copies in (("one", "one copy"), ("default", "two copies")):
             for number in range(ROUNDS):
-                for name in GATEWAYS:
+                for name in writers:
                     script = fixture / "put.lua"
                     unique = f"{storage_class}/{number}"
                     script.write_text(_PUTS.format(secret=SECRET, unique=unique, storage_class=storage_class))
                     await load(peers[name], script, max(1, round(2 * seconds)), 64)
-            _show(f"PUT 1 KB, {copies}, 64 connections", {name: peers[name] for name in GATEWAYS}, None)
+            _show(f"PUT 1 KB, {copies}, 64 connections", {name: peers[name] for name in writers}, None)
             _reset(peers)
         raw = max([await asyncio.to_thread(fsyncs, fixture / "raw", seconds) for _ in range(ROUNDS)])
         print(f"    {'the disk alone':18}{raw:10.0f}/s files written and fsynced, {raw / 2:.0f} PUTs of two copies")
@@ -210,7 +224,9 @@ async def _peers(stack: AsyncExitStack, fixture: Path) -> dict[str, Peer]:
 
 
 def _children(pid: int) -> list[int]:
-    return [int(each) for each in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    """nginx's workers; the loader of its cache ends after a minute."""
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return [int(each) for each in children if b"worker" in Path(f"/proc/{each}/cmdline").read_bytes()]
 
 
 def _free_ports(count: int) -> list[int]:

@@ -12,8 +12,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from tawara.gateway.acceleration import ReplicaLocation
+from tawara.gateway.acceleration import ReplicaLocation, needs_script
 from tawara.gateway.nginx_protocol import HeaderField, cached_place, remote_place
+from tawara.gateway.reading import ReadResponse
+from tawara.gateway.responses import to_nginx
+from tawara.http1.reply import Reply
 from tawara.model.cache_owners import cache_owner
 from tawara.model.cache_settings import CacheSettings
 from tawara.model.files import StoredFile
@@ -68,6 +71,19 @@ class FidCache:
         return ReplicaLocation(
             f"/{content}/{replica.host}{replica.path}", owner, f"{self._settings.secret} {replica.signature}".rstrip()
         )
+
+
+def reply_by_nginx(
+    cache: FidCache | None, answer: ReadResponse, stored: StoredFile, replicas: Sequence[ReplicaLocation]
+) -> Reply:
+    """Return the reply by which nginx sends a file, through its cache if that is for it. Raises NoSource."""
+    if cache is None or needs_script(answer.headers):  # the places of the cache have no script
+        return to_nginx(answer, replicas)
+    source = cache.choose(stored, replicas)
+    reply = to_nginx(answer, source.replicas)
+    if not source.content:
+        return reply
+    return reply._replace(fields=through_cache(reply.fields, source.content, partial=answer.partial))
 
 
 def through_cache(fields: Mapping[str, str], content: str, *, partial: bool) -> dict[str, str]:

@@ -12,7 +12,7 @@ from aiohttp import hdrs, web
 from tawara.gateway import reading, responses
 from tawara.gateway.acceleration import ReplicaLocation
 from tawara.gateway.body_sender import send_body
-from tawara.gateway.fid_cache import FidCache, through_cache
+from tawara.gateway.fid_cache import FidCache, reply_by_nginx
 from tawara.gateway.nginx_parameters import NginxFeatures
 from tawara.gateway.nginx_protocol import HeaderField
 from tawara.gateway.nginx_replicas import NginxReplicas
@@ -99,13 +99,7 @@ class GetHandler:
         if not (self._features.clears_fields or _nginx_agrees(request, asked, answer)):
             return responses.STREAMED_BY_PYTHON
         replicas: Sequence[ReplicaLocation] = await self._nginx_replicas.of(self._view.current, stored, devids)
-        if self._cache is None:
-            return responses.to_nginx(answer, replicas)
-        source = self._cache.choose(stored, replicas)
-        reply = responses.to_nginx(answer, source.replicas)
-        if not source.content:
-            return reply
-        return reply._replace(fields=through_cache(reply.fields, source.content, partial=answer.partial))
+        return reply_by_nginx(self._cache, answer, stored, replicas)
 
     def _client_urls(self, stored: StoredFile, devids: Sequence[int]) -> list[str]:
         """Return the URLs of the replicas for a front end, signed if storage nodes require that."""

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, Protocol
 
+from tawara.gateway.fid_cache import FidCache
 from tawara.gateway.http_server import ErrorForm, GatewayHttpServer, Handler
 from tawara.gateway.nginx import NginxFront
 from tawara.gateway.nginx_parameters import NginxFeatures
@@ -35,6 +36,8 @@ class GatewayParts:
     """Devices of this machine, which are read by nginx and written directly."""
     tls: ssl.SSLContext | None = None
     """With which clients are served without nginx; None: no TLS."""
+    cache: FidCache | None = None
+    """Chooses the files that nginx sends through its cache."""
     fast_path: bool = True
     """Whether plain requests from nginx are answered without the complete HTTP server."""
 

@@ -102,6 +102,7 @@ class Gateway:
         self._applications, self._cache = applications, cache if nginx is not None else None
         self._inherited: dict[ListenerProtocol, socket.socket] = {}
         self._peers: PeerMonitor | None = None
+        self._fid_cache: FidCache | None = None
         self._reproxying: ReproxyHandler | None = None
         self._balancers = BalancerListener(balancers, limits) if balancers is not None else None
         self._certificate: CertificateWatch | None = None
@@ -188,11 +189,13 @@ class Gateway:
         if self._devices is not None and self._nginx is not None:
             timeout = self._limits.node_connect
             self._local = LocalDevices(self._devices, timeout=timeout, only_known=self._local_reads_only)
+        self._fid_cache = self._make_cache()
         parts = GatewayParts(
             front=self._nginx,
             process=self._process.number if self._process is not None else 0,
             local=self._local,
             tls=context.context if context is not None else None,
+            cache=self._fid_cache,
             fast_path=self._fast_path,
         )
         for each in self._protocols:
@@ -237,7 +240,7 @@ class Gateway:
             limits=limits,
             rng=rng,
             features=self._nginx.features if self._nginx is not None else NginxFeatures(),
-            cache=self._fid_cache(),
+            cache=self._fid_cache,
         )
         put = StreamedPutHandler(parser, self._writer, limits)
         number = self._process.number if self._process is not None else 0
@@ -257,7 +260,7 @@ class Gateway:
         authenticator = Authenticator(self._access_keys, secret=self._secret, public_reads=False)
         return BalancerFileHandler(RequestParser(self._view, authenticator, upload=0), get)
 
-    def _fid_cache(self) -> FidCache | None:
+    def _make_cache(self) -> FidCache | None:
         if self._cache is None:
             return None
         peers = {each: listening(each) for each in self._cache.peers if each != self._cache.listen}

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from tawara.gateway.acceleration import ReplicaLocation, redirect
-from tawara.gateway.fid_cache import FidCache, through_cache
+from tawara.gateway.fid_cache import FidCache, reply_by_nginx, through_cache
 from tawara.gateway.reading import decide
 from tawara.model.cache_settings import CacheSettings
 from tawara.model.files import StoredFile
@@ -58,6 +58,17 @@ def test_a_hot_file_is_cached_by_all() -> None:
     found = [cache.choose(replace(FILE, fid=fid), [REMOTE]) for _ in range(12)]
     assert [each.content for each in found] == [""] * 9 + [f"{fid}-10"] * 3
     assert all(each.replicas[0].host == "b:1" for each in found)
+
+
+def test_fields_without_a_slot() -> None:
+    """A file with fields that only the script of nginx can send is not sent through the cache."""
+    answer = decide(FILE, Conditions(), None, head=False)
+    plain = reply_by_nginx(FidCache(ALONE), answer, FILE, [REMOTE])
+    assert plain.fields["X-Accel-Redirect"] == "@cached_whole"
+    further = replace(answer, headers={**answer.headers, "x-amz-meta-colour": "red"})
+    scripted = reply_by_nginx(FidCache(ALONE), further, FILE, [REMOTE])
+    assert scripted.fields["X-Accel-Redirect"] == "@remote_fields_1"
+    assert reply_by_nginx(None, answer, FILE, [REMOTE]).fields["X-Accel-Redirect"] == "@remote_1"
 
 
 @pytest.mark.parametrize(("field", "place"), [(None, "@cached_whole"), ("bytes=1-2", "@cached_part")])

@@ -116,7 +116,15 @@ class DavServer:
         replicas = NginxReplicas(local, nodes.signer)
         plain = DavPutParser(collections, view, self._authenticator, upload=limits.upload)
         self._get = GetHandler(
-            view, nodes, store, replicas, reproxy=False, limits=limits, rng=rng, features=parts.features
+            view,
+            nodes,
+            store,
+            replicas,
+            reproxy=False,
+            limits=limits,
+            rng=rng,
+            features=parts.features,
+            cache=parts.cache,
         )
         streamed = StreamedPutHandler(plain, writer, limits).handle
         puts = {} if front is None else put_handlers(plain, writer, front, limits)

@@ -14,6 +14,7 @@ from aiohttp import web
 from tawara.gateway import responses
 from tawara.gateway.acceleration import needs_script
 from tawara.gateway.body_sender import send_body
+from tawara.gateway.fid_cache import reply_by_nginx
 from tawara.gateway.nginx_protocol import GatewayStep
 from tawara.gateway.reading import ReadResponse
 from tawara.gateway.s3.bodies import ReceivedBody, read_document
@@ -185,7 +186,8 @@ class ObjectHandlers:
         if needs_script(answer.headers) and not features.scripts:
             return responses.STREAMED_BY_PYTHON
         cluster = self._context.view.current
-        return responses.to_nginx(answer, await self._context.replicas.of(cluster, stored, devids))
+        replicas = await self._context.replicas.of(cluster, stored, devids)
+        return reply_by_nginx(self._context.gateway.cache, answer, stored, replicas)
 
     # --- storing ------------------------------------------------------------------------------------------------------
 
