@@ -13,7 +13,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from tawara.cli import vm_moving  # noqa: F401 - it adds its commands
+from tawara.cli import vm_definitions, vm_moving, vm_snapshots  # noqa: F401 - they add their commands
 from tawara.cli.vm_host import Json, app, print_json
 from tawara.model.errors import ConfigurationError, ConflictError
 from tawara.vm.base_image import Report

@@ -14,7 +14,7 @@ CLAIMS = ("name", "fqdn", "mac", "ip", "port", "network", "subnet", "networks")
 """The kinds of claims; what is in `networks` are the directories that those of networks and subnets lead to."""
 MAINTAINER = "Tawara <packages@tawara.invalid>"
 HOMEPAGE = "https://tawara.invalid"
-HOST_RELEASE = 3
+HOST_RELEASE = 4
 """Raised when the support package changes otherwise than with Tawara's version; guests need at least this one."""
 _SWEEP = (
     f"rmdir {STATE}/instances 2>/dev/null; [ -e {STATE}/instances ] || rm -rf {STATE}/images; "

@@ -20,8 +20,10 @@ _OURS = (
     "cli/__init__.py",
     "cli/streams.py",
     "cli/vm.py",
+    "cli/vm_definitions.py",
     "cli/vm_host.py",
     "cli/vm_moving.py",
+    "cli/vm_snapshots.py",
 )
 """What the command needs of the package `tawara`; the store's half is not there."""
 _LIBRARIES = ("attrs", "cyclopts", "docstring-parser", "rich", "typing-extensions")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tawara.cli.vm_host import app
+from tawara.cli.vm import app
 from tawara.vm.bases import RECIPES
 from tawara.vm.schema import cluster_schema, guest_schema
 from tawara.vm.template import describe, describe_cluster

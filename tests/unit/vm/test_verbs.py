@@ -126,3 +126,15 @@ def test_failed_guests_set_the_exit_code(
     shown = capsys.readouterr().out
     assert "two" in shown
     assert "other" not in shown
+
+
+@pytest.mark.parametrize(("accelerator", "has_options"), [("qemu", True), ("kvm", False)])
+def test_an_emulated_guest_boots_without_mitigations(step_host: StepHost, accelerator: str, has_options: bool) -> None:
+    """They protect nothing under emulation; with KVM the kernel's command line is the package's."""
+    (step_host.root / "run/tawara-vm/accelerator").write_text(f"{accelerator}\n")
+    step_host.place(CARD)
+    step_host.run()
+    domain = step_host.domain()
+    assert domain is not None
+    assert ("net.ifnames=0 mitigations=off cryptomgr.notests</cmdline>" in domain["xml"]) == has_options
+    assert ("net.ifnames=0</cmdline>" in domain["xml"]) != has_options
