@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tawara.cli.vm import app
+import tawara.cli.vm  # noqa: F401 - it adds its commands
+from tawara.cli.vm_host import app
 from tawara.vm.bases import RECIPES
 from tawara.vm.schema import cluster_schema, guest_schema
 from tawara.vm.template import describe, describe_cluster
