@@ -190,9 +190,10 @@ async def test_a_drain(
             raise TimeoutError
 
     monkeypatch.setattr(asyncio, "wait_for", wait_for)
-    assert not store.monitored.readiness.stopping
+    stopping = [store.monitored.readiness.stopping]
     await store.drain(asyncio.Event())
-    assert store.monitored.readiness.stopping
+    stopping.append(store.monitored.readiness.stopping)
+    assert stopping == [False, True]
     assert asked == waited
     assert assembly.without_drain(store.configuration).monitoring.drain_seconds == 0
 

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 
 from tawara.disks.devices import Devices
-from tawara.disks.pools import DevicePools, PoolBatcher
+from tawara.disks.pools import DevicePools, PoolBatcher, _Job
 from tawara.model.node_errors import DeviceHangs
 
 
@@ -91,7 +91,12 @@ async def test_closed_pools_refuse_work(pools: DevicePools) -> None:
 
 async def hang(pools: DevicePools, pool_name: str, go_on: threading.Event) -> list[asyncio.Task[bool]]:
     """Block all threads of a pool until it counts as hanging."""
+    pool = pools._pool(pool_name)
+    timeout, pool._timeout = pool._timeout, 1000.0  # none of them is refused, however slowly they start
     stuck = [asyncio.create_task(pools.run(pool_name, go_on.wait, 60)) for _ in range(8)]
+    while len(pool._begun) < 8:
+        await asyncio.sleep(0.01)
+    pool._timeout = timeout
     while not pools.hangs(pool_name):
         await asyncio.sleep(0.01)
     return stuck
@@ -102,12 +107,12 @@ async def test_a_hanging_pool_refuses_work_until_it_recovers(tmp_path: Path) -> 
     pools = DevicePools(Devices(tmp_path), timeout=0.2)
     batched: PoolBatcher[int, int] = PoolBatcher(pools, list, width=2, most=4)
     go_on = threading.Event()
-    stuck = [asyncio.create_task(pools.run("dev1", go_on.wait, 60)) for _ in range(8)]
+    stuck = await hang(pools, "dev1", go_on)
+    pools._pool("dev1")._timeout = 1000.0
     waiting = [asyncio.create_task(pools.run("dev1", int)) for _ in range(5)]
     batch = [asyncio.create_task(batched.run("dev1", number)) for number in range(20)]
     await asyncio.sleep(0)
-    while not pools.hangs("dev1"):
-        await asyncio.sleep(0.01)
+    pools._pool("dev1")._timeout = 0.2
     with pytest.raises(DeviceHangs):
         await pools.run("dev1", int)
     batch.append(asyncio.create_task(batched.run("dev1", 20)))
@@ -158,3 +163,13 @@ async def test_slow_work_among_fast_is_no_hang(tmp_path: Path, monkeypatch: pyte
     assert await slow
     assert not pools.hangs("dev1")
     pools.close()
+
+
+async def test_work_that_nobody_waits_for_is_refused_silently() -> None:
+    """Refusing work whose caller was cancelled sets no error; other callers get it."""
+    waiting, cancelled = _Job(lambda: 1, always=False), _Job(lambda: 1, always=False)
+    cancelled.future.cancel()
+    for each in (waiting, cancelled):
+        each.refuse(DeviceHangs("dev1 hangs"))
+    assert isinstance(waiting.future.exception(), DeviceHangs)
+    assert cancelled.future.cancelled()

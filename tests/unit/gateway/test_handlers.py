@@ -229,3 +229,13 @@ async def test_reproxy(tmp_path: Path) -> None:
         answer = await gateway.ask(GatewayStep.DECIDE, "GET", headers=headers)
         assert ("X-REPROXY-URL" in answer.fields) == allowed
         assert "X-REPROXY-URL" not in (await gateway.ask(GatewayStep.DECIDE, "GET", headers={})).fields
+
+
+async def test_a_range_without_bytes_says_so(gateway: Gateway) -> None:
+    """A range beyond the end is 416 with the length of the file, and a text."""
+    gateway.fake.metadata.name(b"k", 9)
+    headers = AUTHORISED | {"Range": "bytes=99999-"}
+    answer = await gateway.ask(GatewayStep.DECIDE, "GET", headers=headers)
+    assert answer.status == 416
+    assert answer.fields["Content-Range"].startswith("bytes */")
+    assert b"No byte of the file is in the range" in answer.body

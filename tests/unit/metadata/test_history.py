@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from tawara.metadata import history, schema_version
+from tawara.metadata import history, schema, schema_version
 from tawara.metadata.creation import check_own_version
 from tawara.model.errors import ConfigurationError
+
+NUMBERED = {"fsck_log", "tawara_note", "tawara_placement_change", "tawara_scrub_log", "tempfile"}
+"""Tables whose rows the database numbers."""
 
 
 def test_every_step_is_complete() -> None:
@@ -49,3 +52,12 @@ def test_a_database_of_another_version(version: str | None, message: str, hint: 
         check_own_version(version)
     assert hint in (caught.value.hint or "")
     check_own_version(str(schema_version.TAWARA))
+
+
+@pytest.mark.parametrize(
+    ("dialect", "word"), [("sqlite", "AUTOINCREMENT"), ("postgresql", "SERIAL"), ("mysql", "AUTO_INCREMENT")]
+)
+def test_numbers_that_the_database_assigns(dialect: str, word: str) -> None:
+    """Only these tables number their rows themselves, and on SQLite no number is used again."""
+    numbered = {each.split()[5].strip('"') for each in schema.statements(dialect) if word in each}
+    assert numbered == NUMBERED

@@ -260,3 +260,15 @@ def test_a_device_not_observed_yet() -> None:
     view = with_class(replace(CLUSTER, observed={11: Observation(Observed.UNREACHABLE)}))
     assert why_unreadable(view, 11) == "it does not answer"
     assert why_unreadable(view, 21) == "it has not been looked at yet"
+
+
+@pytest.mark.parametrize(("silent", "goes"), [(None, "goes next"), (31, "none can be spared for certain now")])
+def test_more_copies_than_needed(silent: int | None, goes: str) -> None:
+    """Of too many copies, the one that is removed next is named, if one can be spared for certain."""
+    view = with_class(cluster({1: [11], 2: [21], 3: [31]}), "MultipleHosts()", 2)
+    if silent is not None:
+        seen = {**view.observed, 11: Observation(Observed.UNREACHABLE), 21: Observation(Observed.UNREACHABLE)}
+        view = view.with_observations(seen)
+    explanation = told(view, 11, 21, 31)
+    assert explanation.verdict is FileVerdict.SURPLUS
+    assert any(goes in text for text in texts(explanation, Topic.POLICY))

@@ -59,6 +59,17 @@ def test_two_copies_on_the_only_host() -> None:
     assert safety.one_device.files == 0
 
 
+def test_a_disk_with_too_few_copies_is_not_as_wished() -> None:
+    """Files on one disk whose class requires more count as one failure from loss, but not as wanted so."""
+    seen = with_domain(cluster({1: [11, 12], 2: [21]}))
+    on = {devid: Observation(Observed.WRITEABLE, file_system="f", disk="sda") for devid in (11, 12)}
+    seen = seen.with_observations({**seen.observed, **on})
+    safety = judge(seen, [group(11, 12, files=4), group(11, files=8), group(11, classid=1, files=16)])
+    assert safety.one_disk.files == 4 + 8 + 16
+    assert safety.one_disk_wanted.files == 16
+    assert safety.one_host_wanted.files == 16
+
+
 def test_devices_on_one_disk_fail_together() -> None:
     """Copies on several devices of one disk are one failure from loss; the other figures are unchanged."""
     seen = with_domain(cluster({1: [11, 12, 13], 2: [21, 22]}))

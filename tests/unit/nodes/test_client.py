@@ -13,6 +13,7 @@ import pytest
 from aiohttp import web
 
 from tawara.model import errors
+from tawara.model.assembling import ByteRange
 from tawara.model.cluster import HashType
 from tawara.nodes.client import NodeClient
 from tawara.nodes.usage_report import UsageReport
@@ -416,3 +417,22 @@ async def test_a_usage_file_that_is_missing(status: int, error: type[Exception])
         for call in (nodes.usage(url), nodes.read_small(url)):
             with pytest.raises(error):
                 await call
+
+
+@pytest.mark.parametrize(("status", "made"), [(201, True), (405, True), (400, False), (501, False)])
+async def test_directories(status: int, made: bool) -> None:
+    """A directory that exists already (405) is as good as a new one; a node without MKCOL says so."""
+    node = _Node()
+    node.refuse = status
+    async with _serving(node) as url, NodeClient() as nodes:
+        assert await nodes.make_directory(f"{url}/") is made
+
+
+async def test_a_request_to_assemble_follows_no_redirect() -> None:
+    """A redirect, which could lead anywhere, is an unexpected answer."""
+    node = _Node()
+    node.refuse = 307
+    async with _serving(node) as url, NodeClient() as nodes:
+        with pytest.raises(errors.TawaraError, match="307"):
+            await nodes.assemble(url, [ByteRange(7, 0, 5)])
+    assert len(node.connections) == 1

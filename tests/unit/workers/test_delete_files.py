@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from tawara.metadata import files, queues, replicas
+from tawara.metadata import diagnosis, files, queues, replicas
 from tawara.metadata.contract import Transaction
 from tawara.metadata.wakeups import Wakeups
 from tawara.model.cluster import DeviceState
@@ -131,6 +131,9 @@ async def test_a_copy_under_way_is_waited_for(tmp_path: Path) -> None:
         until = await delete_due(fixture)
         assert until is not None
         assert until - time.time() < 15
+        case = await fixture.metadata.read(diagnosis.case_of_fid, fid, name="", now=int(time.time()))
+        assert case.deletion is not None
+        assert (case.deletion.failcount, case.failures) == (0, {}), "waiting for a copy is no failure"
         await fixture.metadata.write(replicas.cancel_copy, fid, 2)
         await fixture.metadata.write(queues.retry_deletion, fid, int(time.time()))
         assert await delete_due(fixture) is None

@@ -33,6 +33,7 @@ EVERY = list(Right)
         ("logs-*=r", "logs", b"a", Right(0)),
         ("logs-*=r", "alogs-2026", b"a", Right(0)),
         ("*=w", "any", b"", Right.WRITE),
+        ("*a*=w", "any", b"", Right.WRITE),
         ("photos/raw/=w", "photos", b"raw/1", Right.WRITE),
         ("photos/raw/=w", "photos", b"raw", Right(0)),
         ("photos/raw/=w", "photos", b"", Right(0)),

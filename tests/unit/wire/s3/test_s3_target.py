@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from tawara.model.reserved_keys import RESERVED, is_reserved
 from tawara.wire.s3.faults import FaultCode, S3Fault
-from tawara.wire.s3.head import HeaderFields, S3Target, parse_query, parse_target
+from tawara.wire.s3.head import HeaderFields, S3Target, bucket_of_host, parse_query, parse_target
 from tests.unit.wire.s3.oracle import call, read
 
 keys = st.text(st.characters(exclude_characters="\0", codec="utf-8"), min_size=1, max_size=60).filter(
@@ -95,6 +95,13 @@ def test_a_host_of_another_name_is_path_style() -> None:
         ".store.example",
     ):
         assert parse_target(b"/b/k", host, ("store.example",)).bucket == "b"
+
+
+def test_the_bucket_of_a_host() -> None:
+    """A host below a configured name carries the bucket, in lower case and without the port."""
+    assert bucket_of_host("Photos.Store.example:7081", ("store.example",)) == "photos"
+    assert bucket_of_host("a.b.store.example", ("other.example", "store.example")) == "a.b"
+    assert bucket_of_host(None, ("store.example",)) is None
 
 
 @given(raw=st.binary(max_size=200), host=st.one_of(st.none(), st.text(max_size=30)))
