@@ -78,7 +78,7 @@ class S3Fixture:
         made = _SESSION.client(
             "s3",
             endpoint_url=config.pop("endpoint_url", None) or self.endpoint(scheme),
-            region_name=REGION,
+            region_name=config.pop("region", REGION),
             aws_access_key_id=access_key,
             aws_secret_access_key=secret,
             verify=verify,

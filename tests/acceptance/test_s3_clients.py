@@ -320,8 +320,9 @@ it begins to pass. `requirements-clients.lock` has the versions; restic and s3cm
 LIMITS = """\
 ## What no client can do
 * Keys whose `..` climbs above the root of the URL, with a NUL, or that begin with U+10FFFF are refused.
-* Versions, object lock, policies, ACLs that give others access, CORS, lifecycle, notification, encryption, and (except
-  in browser forms) signatures of version 2 are refused: NotImplemented 501 names the operation or the header fields.
+* Versions, object lock, policies, ACLs that give others access, CORS, lifecycle, notification and encryption: they are
+  refused, and NotImplemented 501 names the operation or the header fields.
+* Signatures of version 2 in header fields: InvalidRequest.
 """
 
 

@@ -149,6 +149,20 @@ def test_presigned_puts(s3: S3Fixture, hello: str) -> None:
     assert s3.client().head_object(Bucket=bucket, Key="p")["Metadata"] == {"a": "b"}
 
 
+def test_presigned_urls_of_version_two(s3: S3Fixture, hello: str) -> None:
+    """boto3 presigns by version 2 for us-east-1: such URLs read and write; a changed one is SignatureDoesNotMatch."""
+    bucket = hello.split("/")[1]
+    client = s3.client(region="us-east-1")
+    url = client.generate_presigned_url("get_object", Params={"Bucket": bucket, "Key": "k"})
+    assert "AWSAccessKeyId=" in url
+    assert fetch(url).body == b"hello"
+    assert fetch(url.replace("/k?", "/other?")).refusal == ("SignatureDoesNotMatch", 403)
+    assert fetch(f"{url}&attributes").refusal == ("AccessDenied", 403)
+    url = client.generate_presigned_url("delete_object", Params={"Bucket": bucket, "Key": "k"})
+    assert fetch(url).refusal == ("SignatureDoesNotMatch", 403)
+    assert fetch(url, "DELETE").status == 204
+
+
 @pytest.mark.parametrize(
     ("authorization", "refused"),
     [

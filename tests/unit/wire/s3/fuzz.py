@@ -36,6 +36,7 @@ from tawara.wire.s3.form import FormReader
 from tawara.wire.s3.head import HeaderFields, RequestHead, parse_target
 from tawara.wire.s3.operations import operation_of
 from tawara.wire.s3.payload import Framing
+from tawara.wire.s3.presigned_v2 import presigned_v2_of, verify_v2
 from tawara.wire.s3.signature import authentication_of, check_time, verify
 
 METHODS = ("GET", "HEAD", "PUT", "POST", "DELETE", "OPTIONS", "PATCH", "\x00")
@@ -50,6 +51,7 @@ TARGETS = (
     b"/b/k?uploadId=x&partNumber=1&versionId=null&response-content-type=text/html&tagging&attributes",
     b"/b/k?X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Credential=A%2F20261201%2Fr%2Fs3%2Faws4_request"
     b"&X-Amz-Date=20261201T000000Z&X-Amz-Expires=60&X-Amz-SignedHeaders=host&X-Amz-Signature=" + b"0" * 64,
+    b"/b/k?AWSAccessKeyId=A&Signature=eA%3D%3D&Expires=1796143680&response-content-type=text/x",
     b"http://h/b/%E2%82%AC//../x#y",
 )
 FIELDS = {
@@ -175,6 +177,9 @@ def read_head(method: str, target: bytes, lines: list[tuple[bytes, bytes]]) -> N
 
 
 def _authenticate(head: RequestHead) -> None:
+    presigned = presigned_v2_of(head)
+    if presigned is not None:
+        verify_v2(head, presigned, "secret")
     found = authentication_of(head)
     if found is None:
         return
