@@ -120,6 +120,23 @@ def test_entity_tags(s3_client: Any, hello: dict[str, str]) -> None:
         assert s3_client.get_object(**hello)["ETag"] == etag
 
 
+def test_copies_of_joined_objects(s3: S3Fixture, s3_bucket: str) -> None:
+    """O2: a copy of a multipart object is one object: its ETag is the MD5 of the whole, without a number of parts."""
+    client, key = s3.client(), {"Bucket": s3_bucket, "Key": "joined"}
+    upload = client.create_multipart_upload(**key, ChecksumAlgorithm="SHA256", Metadata={"a": "b"}, Tagging="c=d")
+    part = {**key, "UploadId": upload["UploadId"]}
+    made = client.upload_part(**part, PartNumber=1, Body=b"hello", ChecksumAlgorithm="SHA256")
+    listed = {"PartNumber": 1, "ETag": made["ETag"], "ChecksumSHA256": made["ChecksumSHA256"]}
+    joined = client.complete_multipart_upload(**part, MultipartUpload={"Parts": [listed]})
+    assert joined["ETag"].endswith('-1"')
+    copied = client.copy_object(Bucket=s3_bucket, Key="copy", CopySource=key)["CopyObjectResult"]
+    head = client.head_object(Bucket=s3_bucket, Key="copy", ChecksumMode="ENABLED")
+    assert copied["ETag"] == head["ETag"] == HELLO
+    assert (head["Metadata"], head["TagCount"]) == ({"a": "b"}, 1)
+    assert not [name for name in {*head, *copied} if name.startswith("Checksum")]
+    assert client.head_object(**key)["ETag"] == joined["ETag"]
+
+
 def test_copies_onto_themselves(s3: S3Fixture, hello: dict[str, str]) -> None:
     """O3: a copy onto itself that changes nothing is InvalidRequest; with REPLACE it is the way to change metadata."""
     client = s3.client()

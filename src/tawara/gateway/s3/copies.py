@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 from functools import partial
 from typing import Final
 
 from tawara.gateway.s3.buckets import XML
 from tawara.gateway.s3.context import S3Context, S3Request, class_named
-from tawara.gateway.s3.objects import check_current, etag_of, refuse_what_is_not_kept, validators
+from tawara.gateway.s3.objects import check_current, etag_of, md5_of, refuse_what_is_not_kept, validators
 from tawara.http1.reply import Reply
 from tawara.model.access import grants
 from tawara.model.access.grants import Right
 from tawara.model.assembling import FileRange
+from tawara.model.cluster import HashType
 from tawara.model.errors import NoSource, UnknownKey
 from tawara.model.files import StoredFile
 from tawara.model.multipart import plain_etag
@@ -72,9 +74,10 @@ class CopyHandler:
             raise S3Fault(FaultCode.INVALID_REQUEST, "The source is larger than the largest object that a copy makes")
         wanted = self._wanted(request, source, stored)
         result = await self._context.assembler.assemble(wanted, [FileRange.whole(stored)])
-        etag = wanted.describe().etag or plain_etag(result.fid, result.length, None)
+        described = wanted.describe()
+        etag = described.etag or plain_etag(result.fid, result.length, md5_of(result.checksum))
         now = await self._context.metadata.clock.seconds()
-        checksum = decode_attributes(stored.attributes).checksum()
+        checksum = decode_attributes(described.attributes).checksum()
         return Reply(200, XML, render_copy(etag, now, checksum))
 
     async def _find(self, source: CopySource) -> StoredFile:
@@ -93,14 +96,19 @@ class CopyHandler:
             changed=replace or storage_class.classid != stored.classid,
         )
         content_type, attributes = stored.content_type, stored.attributes
-        record = decode_attributes(stored.attributes)
+        etag, record = etag_of(stored), decode_attributes(stored.attributes)
+        checksum, given = record.checksum(), record.object_fields(stored.content_type)
+        joined = "-" in etag and not _names_fid(etag, stored) and storage_class.hashtype in (None, HashType.MD5)
+        if joined:  # the copy is one object: its entity tag is the MD5 of the whole, and it has no composite checksum
+            storage_class = dataclasses.replace(storage_class, hashtype=HashType.MD5)
+            checksum = None if checksum is None or checksum.parts is not None else checksum
         if replace:
             given = parse_object_fields(head.fields)
             content_type = given.content_type
-            attributes = encode_attributes(given, record.checksum(), tuple(record.tags.items()))
+        if replace or joined:
+            attributes = encode_attributes(given, checksum, tuple(record.tags.items()))
         if parse_directive(head.fields, "x-amz-tagging-directive") is Directive.REPLACE:
             attributes = with_tags(attributes, parse_tag_field(head.fields))
-        etag = etag_of(stored)
         return WriteRequest(
             domain=domain,
             key=head.target.key,
@@ -109,7 +117,7 @@ class CopyHandler:
             md5=None,
             conditions=partial(check_current, head.fields),
             # An entity tag that names the source's fid would be that of other content.
-            describe=partial(ObjectDescription, None if _names_fid(etag, stored) else etag, attributes),
+            describe=partial(ObjectDescription, None if joined or _names_fid(etag, stored) else etag, attributes),
         )
 
 
