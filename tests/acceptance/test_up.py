@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tomllib
 import urllib.request
+from contextlib import closing
 from pathlib import Path
 
 import boto3
@@ -111,7 +112,8 @@ def run_aws(command: str, one: Store, directory: Path) -> None:
     client = boto3.session.Session().client(
         "s3", endpoint_url=url, region_name="us-east-1", **dict(key["default"].items())
     )
-    client.upload_file(str(directory / "FILE"), "files", "FILE")
+    with closing(client):
+        client.upload_file(str(directory / "FILE"), "files", "FILE")
 
 
 def test_the_access_key_of_the_first_run(tmp_path: Path) -> None:

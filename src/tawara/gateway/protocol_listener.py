@@ -84,6 +84,7 @@ class ProtocolListener:
         self._listen, self._purpose, self._limits, self._errors = listen, purpose, limits, errors
         self.meter = RequestMeter()
         self._public: socket.socket | None = None
+        self._behind_nginx = False
         self._http: GatewayHttpServer | None = None
         self._listener: TcpListener | None = None
         self._address: tuple[str, int] | None = None
@@ -105,6 +106,7 @@ class ProtocolListener:
     ) -> None:
         """Accept clients, or nginx's connections if it is in front; see GatewayHttpServer."""
         limits = self._limits
+        self._behind_nginx = parts.front is not None
         self._http = GatewayHttpServer(
             handlers,
             limits,
@@ -135,4 +137,4 @@ class ProtocolListener:
         if self._listener is not None:
             await self._listener.close()
         if self._http is not None:
-            await self._http.close(_GRACE)
+            await self._http.close(_GRACE / 4 if self._behind_nginx else _GRACE)

@@ -295,8 +295,7 @@ class Gateway:
             await self._nginx.stop()
         for listener in self._listeners:
             await listener.close()
-        for each in self._protocols:
-            await each.stop()
+        await asyncio.gather(*(each.stop() for each in self._protocols))
         if self._balancers is not None:
             await self._balancers.stop()
         if self._http is not None:
