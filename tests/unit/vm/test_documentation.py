@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-import tawara.cli.vm  # noqa: F401 - it adds its commands
 from tawara.cli.vm_host import app
 from tawara.vm.bases import RECIPES
 from tawara.vm.schema import cluster_schema, guest_schema
