@@ -83,7 +83,7 @@ class S3Peer:
     port: int
     pids: list[int]
     """The processes whose processor time is shown."""
-    key: str = "id:secret-of-nobody"
+    key: str = "id:no-secret"
     durability: str = ""
     targets: dict[str, list[str]] = field(default_factory=dict)
     best: float = 0.0

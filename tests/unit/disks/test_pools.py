@@ -165,7 +165,7 @@ async def test_slow_work_among_fast_is_no_hang(tmp_path: Path, monkeypatch: pyte
     pools.close()
 
 
-async def test_work_that_nobody_waits_for_is_refused_silently() -> None:
+async def test_work_whose_caller_was_cancelled_is_refused_silently() -> None:
     """Refusing work whose caller was cancelled sets no error; other callers get it."""
     waiting, cancelled = _Job(lambda: 1, always=False), _Job(lambda: 1, always=False)
     cancelled.future.cancel()
