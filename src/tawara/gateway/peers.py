@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Sequence
 from typing import Final
 
@@ -53,10 +54,12 @@ class PeerMonitor:
 
 
 async def _answers(peer: tuple[str, int]) -> bool:
-    try:
-        async with asyncio.timeout(_TIMEOUT):
-            _, writer = await asyncio.open_connection(*peer)
-    except (OSError, TimeoutError):
-        return False
-    writer.close()
+    # A socket and no stream: one that is cancelled while it connects would not be closed.
+    with socket.socket(socket.AF_INET6 if ":" in peer[0] else socket.AF_INET) as connecting:
+        connecting.setblocking(False)
+        try:
+            async with asyncio.timeout(_TIMEOUT):
+                await asyncio.get_running_loop().sock_connect(connecting, peer)
+        except (OSError, TimeoutError):
+            return False
     return True
