@@ -16,7 +16,7 @@ from pathlib import Path
 
 TAWARA = [sys.executable, "-m", "tawara"]
 START_SECONDS = 40.0
-STOP_SECONDS = 5.0
+STOP_SECONDS = 12.0
 
 
 def free_ports(count: int) -> list[int]:

@@ -186,9 +186,11 @@ def test_sigterm_while_idle_clients_are_connected(tmp_path: Path) -> None:
     with store(tmp_path / "store") as one:
         addresses = [("127.0.0.1", int(each.rpartition(":")[2])) for each in (one.tracker, one.node, one.gateway)]
         connections = [socket.create_connection(address, 5) for address in addresses * 5]
-        assert one.stop() < STOP_SECONDS
-        for connection in connections:
-            connection.close()
+        try:
+            assert one.stop() < STOP_SECONDS
+        finally:
+            for connection in connections:
+                connection.close()
 
 
 @pytest.mark.parametrize("setting", ["tracker.port=1", "node.listen="])
