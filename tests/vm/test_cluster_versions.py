@@ -22,14 +22,13 @@ from tawara.vm.delta import Delta
 from tawara.vm.package_manifest import Package
 from tawara.vm.template import describe_cluster
 
-pytestmark = [pytest.mark.vm, pytest.mark.timeout(3600)]
-
 KEY = HostKey("-----BEGIN OPENSSH PRIVATE KEY-----\nnot a key, but in its place\n", "ssh-ed25519 AAAA")
 STATE = "var/lib/tawara-vm"
 SEQUENCES = int(os.environ.get("TAWARA_TEST_SEQUENCES", "2"))
 FIRST = int(os.environ.get("TAWARA_TEST_FIRST_SEQUENCE", "0"))
 """The seed of the first sequence; each sequence has its own, so that several processes can share a long run."""
 NAMES = [f"g{number}" for number in range(6)]
+pytestmark = [pytest.mark.vm, pytest.mark.timeout(900 + 60 * SEQUENCES)]
 
 
 class Site:

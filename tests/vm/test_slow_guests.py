@@ -9,8 +9,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
+    from tests.vm import foreign_hypervisor
     from tests.vm.conftest import Workshop
     from tests.vm.machine import Machine
+else:
+    import foreign_hypervisor
 
 TAWARA = str(Path(sys.executable).parent / "tawara")
 pytestmark = [pytest.mark.vm, pytest.mark.slow, pytest.mark.timeout(1200)]
@@ -107,6 +110,21 @@ def test_a_guest_without_virtio(host: Machine, workshop: Workshop) -> None:
     assert "sda" in ssh(host, "generic", "cat /proc/partitions")
     xml = host.run("virsh", "dumpxml", "generic").stdout
     assert "bus='ide'" in xml
+
+
+def test_its_appliance_has_ide_and_e1000(host: Machine) -> None:
+    """Exported, it boots by itself in another hypervisor with the hardware that all of them have."""
+    host.run(TAWARA, "vm", "stop", "generic", "--force")
+    assert "virtio" not in host.run(TAWARA, "vm", "export", "generic", "/var/tmp/generic.ova").stderr
+    descriptor = foreign_hypervisor.unpack(host, "/var/tmp/generic.ova", "/var/tmp/generic")
+    assert [item["ResourceSubType"] for item in foreign_hypervisor.items(descriptor, "10")] == ["E1000"]
+    with foreign_hypervisor.running(host, "/var/tmp/generic", descriptor):
+        see = ("generic.example", "hostname; cat /proc/modules /proc/partitions; ip route")
+        host.wait_for("ssh", lambda: foreign_hypervisor.ssh(host, *see, check=False) != "")
+        seen = foreign_hypervisor.ssh(host, *see)
+    for word in ("generic.example", "e1000", "sda2", "default via 10.0.2.2"):
+        assert word in seen
+    assert "virtio" not in seen
     host.run("apt-get", "-y", "-q", "purge", "tawara-guest-generic")
 
 
