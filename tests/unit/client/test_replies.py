@@ -8,7 +8,7 @@ import pytest
 
 from tawara.client.administration import RECOUNT
 from tawara.client.asynchronous import AsyncClient
-from tawara.client.maintenance_replies import FsckStatus
+from tawara.client.maintenance_replies import FsckStatus, read_explanation
 from tawara.client.trackers import Trackers
 
 WHOLE = {
@@ -49,3 +49,18 @@ async def test_a_count_of_all_files_may_take_long(monkeypatch: pytest.MonkeyPatc
                 await cast("Any", call)
     timeout = RECOUNT if recount else None
     assert asked == [("tawara_status", int(recount), timeout), ("tawara_placement", int(recount), timeout)]
+
+
+def test_sentences_of_an_explanation() -> None:
+    """Each sentence has its topic, and says whether it is a problem."""
+    reply = {
+        "verdict": b"wanting", "fid": b"7", "sentences": b"2",
+        "sentence1_topic": b"policy", "sentence1_text": b"good", "sentence1_trouble": b"0",
+        "sentence2_topic": b"obstacle", "sentence2_text": b"bad", "sentence2_trouble": b"1",
+    }  # fmt: skip
+    explanation = read_explanation(reply)
+    assert explanation.fid == 7
+    assert [(str(each.topic), each.text, each.trouble) for each in explanation.sentences] == [
+        ("policy", "good", False),
+        ("obstacle", "bad", True),
+    ]

@@ -272,3 +272,14 @@ def test_more_copies_than_needed(silent: int | None, goes: str) -> None:
     explanation = told(view, 11, 21, 31)
     assert explanation.verdict is FileVerdict.SURPLUS
     assert any(goes in text for text in texts(explanation, Topic.POLICY))
+
+
+@pytest.mark.parametrize("readable", [True, False])
+def test_whether_a_copy_can_be_made_now(readable: bool) -> None:
+    """A file with too few copies says so if none of them can be read now."""
+    view = CLUSTER
+    if not readable:
+        view = view.with_observations({**view.observed, 11: Observation(Observed.UNREACHABLE)})
+    explanation = told(view, 11)
+    assert explanation.verdict is FileVerdict.INCOMPLETE
+    assert any("no copy to copy from" in text for text in texts(explanation, Topic.OBSTACLE)) is not readable

@@ -46,6 +46,16 @@ def test_verdicts(report: dict[str, Any], verdict: DiskVerdict, temperature: int
     assert read(json.dumps(report).encode(), 77) == DiskHealth(verdict, temperature, detail, 77)
 
 
+@pytest.mark.parametrize("field", ["critical_warning", "media_errors", "percentage_used"])
+def test_a_field_that_a_drive_does_not_report(field: str) -> None:
+    """A missing value of an NVMe drive's log is taken for 0, and the others count."""
+    report = reports.nvme(warning=4, media_errors=3, used=104)
+    del report["nvme_smart_health_information_log"][field]
+    assert read(json.dumps(report).encode(), 1).verdict is (
+        DiskVerdict.WORN if field == "critical_warning" else DiskVerdict.FAILING
+    )
+
+
 @pytest.mark.parametrize("output", [b"", b"smartctl: not found", b"[1, 2]", b'{"smart_status": 5}', b"\xff{", b"null"])
 def test_invalid_reports_are_unknown(output: bytes) -> None:
     """An invalid report gives no verdict."""
