@@ -7,7 +7,7 @@ export PYTHONDONTWRITEBYTECODE :=
 
 # Component tests that run in one process on SQLite, and have to be quick.
 COMPONENTS := $(addprefix tests/acceptance/test_,backup.py cli_files.py cli_status.py client_files.py client_sync.py \
-	gateway_http.py node_http.py node_side_channel.py node_fast_path.py s3_objects.py s3_requests.py tracker_commands.py \
+	gateway_http.py node_http.py node_side_channel.py node_fast_path.py tracker_commands.py \
 	webdav_conversations.py webdav_requests.py)
 
 .PHONY: help setup up check test test-mysql probe test-vm packages bench docs lock clean
