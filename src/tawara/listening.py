@@ -25,6 +25,8 @@ _FEWEST: Final = 8
 """Least connection limit of a listener."""
 _HANDSHAKE: Final = 10.0
 """Seconds for the handshake of TLS."""
+_TURNS: Final = 10
+"""Most turns of the event loop to wait for the end of aborted connections."""
 _PAUSE: Final = 0.1
 """Seconds to wait when the process is out of file descriptors."""
 _IDLE: Final = 1.0
@@ -105,6 +107,14 @@ class TcpListener:
         if self._starting:
             await asyncio.wait(self._starting)
         self._socket.close()
+
+    async def abort_connections(self) -> None:
+        """End the connections that are left at once, such as those whose peer does not answer the end of TLS."""
+        for transport in list(self._connected):
+            transport.abort()
+        for _ in range(_TURNS):  # their sockets are closed some turns of the loop later
+            if self._connected:
+                await asyncio.sleep(0)
 
     async def _accept(self) -> None:
         loop = asyncio.get_running_loop()

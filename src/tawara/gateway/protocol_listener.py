@@ -138,3 +138,5 @@ class ProtocolListener:
             await self._listener.close()
         if self._http is not None:
             await self._http.close(_GRACE / 4 if self._behind_nginx else _GRACE)
+        if self._listener is not None:
+            await self._listener.abort_connections()

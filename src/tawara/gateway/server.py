@@ -300,6 +300,8 @@ class Gateway:
             await self._balancers.stop()
         if self._http is not None:
             await self._http.close(_GRACE if self._nginx is None else _GRACE / 4)
+        for listener in self._listeners:
+            await listener.abort_connections()
         if self._writer is not None:
             self._writer.close()
         if self._local is not None:
