@@ -6,6 +6,7 @@ import asyncio
 import ipaddress
 import socket
 from collections.abc import Iterable
+from functools import lru_cache
 from urllib.parse import urlsplit
 
 import structlog
@@ -51,11 +52,10 @@ class NginxReplicas:
                     continue
                 except (NoSuchDevice, DeviceFailed) as error:  # the storage node may run as another user
                     log.debug("replica_not_read_locally", devid=devid, fid=stored.fid, reason=str(error))
-            url = cluster.url(devid, stored.fid, get=True)
-            if url is not None:
-                place = urlsplit(url)
-                address = await _address(place.hostname or "", place.port or 80)
-                if address is not None:
+            origin = cluster.origin(devid, get=True)
+            if origin is not None:
+                host, port, address = _parse_origin(origin)
+                if address is not None or (address := await _resolve(host, port)) is not None:
                     signature = "" if self._signer is None else self._signer.field(NodeRight.READ, path)
                     found.append(ReplicaLocation(path, address, signature))
         return found
@@ -75,15 +75,26 @@ class NginxReplicas:
         return True
 
 
-async def _address(host: str, port: int) -> str | None:
-    """Return `ADDRESS:PORT` of a host that may be given by name: nginx resolves no names here."""
+@lru_cache(4096)
+def _parse_origin(origin: str) -> tuple[str, int, str | None]:
+    """Return host and port of a storage node's base URL, and `ADDRESS:PORT` unless the host is given by name."""
+    place = urlsplit(origin)
+    host, port = place.hostname or "", place.port or 80
     try:
-        address = ipaddress.ip_address(host)
+        return host, port, _joined(ipaddress.ip_address(host), port)
     except ValueError:
-        try:
-            found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        except OSError as error:
-            log.warning("host_not_resolved", host=host, reason=str(error))
-            return None
-        address = ipaddress.ip_address(found[0][4][0])
+        return host, port, None
+
+
+async def _resolve(host: str, port: int) -> str | None:
+    """Return `ADDRESS:PORT` of a host that is given by name, since nginx resolves no names here; None if unknown."""
+    try:
+        found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except OSError as error:
+        log.warning("host_not_resolved", host=host, reason=str(error))
+        return None
+    return _joined(ipaddress.ip_address(found[0][4][0]), port)
+
+
+def _joined(address: ipaddress.IPv4Address | ipaddress.IPv6Address, port: int) -> str:
     return f"[{address}]:{port}" if address.version == 6 else f"{address}:{port}"
