@@ -68,6 +68,10 @@ location @body {{
 {indent(ERROR_PAGES)}
 {indent(_to_gateway(GatewayStep.BODY, listener) + _unbuffered(conf))}
 }}
+
+location @no_length {{
+    return 411;
+}}
 """
 
 
