@@ -33,9 +33,10 @@ def parse_urls(text: str) -> list[str]:
 
 def parse_size(text: str | None) -> int | None:
     """Return the length in bytes that the file must have; None for any. A malformed number matches no file."""
-    if text is None or not text.strip():
+    digits = "" if text is None else text.strip()
+    if not digits:
         return None
-    return int(text) if re.fullmatch(r"[0-9]{1,18}", text.strip(), re.ASCII) else -1
+    return int(digits) if re.fullmatch(r"[0-9]{1,18}", digits, re.ASCII) else -1
 
 
 def parse_cache_for(text: str | None) -> CacheFor | None:

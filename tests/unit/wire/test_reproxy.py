@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tawara.wire.reproxy import LONGEST, CacheFor, parse_cache_for, parse_size, parse_urls
@@ -42,6 +42,7 @@ def test_sizes() -> None:
 
 
 @given(st.text())
+@example("0\x1f")
 def test_any_text(text: str) -> None:
     """No text of an application's raises an exception, or costs much."""
     parse_cache_for(text)
