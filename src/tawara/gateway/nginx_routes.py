@@ -81,8 +81,8 @@ map "$server_protocol $request_method/$content_length/$http_transfer_encoding/$t
     "~^[^ ]+ PUT//[^/]+/$" @no_length;
 }}
 """
-"""A body framed by aws-chunked is decoded by the gateway, which gets it as it arrives, unless it is small. One without a
-length is refused by nginx: it would tell the gateway the length if it has received all of the body by then."""
+"""A body framed by aws-chunked is decoded by the gateway, which gets it as it arrives, unless it is small. One without
+a length is refused by nginx: it would tell the gateway the length if it has received all of the body by then."""
 ROUTES: Final[Mapping[ListenerProtocol, str]] = {
     ListenerProtocol.HTTP: _HTTP,
     ListenerProtocol.S3: _S3,
