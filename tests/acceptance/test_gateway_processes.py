@@ -55,6 +55,8 @@ def gateway_of(up: Store, directory: Path, *arguments: str) -> tuple[Daemon, str
         "gateway.state": str(directory / "state"),
         "store.database": f"sqlite:{up.directory}/tawara.db",
         "node.devices": str(up.directory / "devices"),
+        "s3.listen": "",
+        "dav.listen": "",
     }
     flags = [f"--set={name}={value}" for name, value in settings.items()]
     command = ["gateway", "-c", str(up.directory / "tawara.toml"), *flags, *arguments]
