@@ -28,7 +28,8 @@ check: setup     ## under a minute: format, lint, types, import rules, unit test
 	@.venv/bin/mypy
 	@.venv/bin/lint-imports --no-cache
 	@bin/setup-databases
-	@$(PY) -m pytest -q -n 2 tests/unit tests/contract $(COMPONENTS) -k 'unit or not (postgresql or mysql)' \
+	@# Three processes on two cores: many tests wait for a disk or a socket.
+	@$(PY) -m pytest -q -n 3 tests/unit tests/contract $(COMPONENTS) -k 'unit or not (postgresql or mysql)' \
 		-m 'not slow and not host_step'
 
 test: check      ## everything: check, the contract on every engine, real processes and clients, failures, machines
