@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from tawara.metadata import cluster
+from tawara.model.cluster import HashType
 from tawara.model.object_checksums import ChecksumAlgorithm, new_digest
 from tests.acceptance.s3_fixture import S3Answer, S3Fixture, refusal
 
@@ -227,3 +229,18 @@ def test_no_checksum_of_the_whole_with_a_part(s3_client: Any, s3_bucket: str) ->
     assert part["ResponseMetadata"]["HTTPStatusCode"] == 206
     assert part["Body"].read() == BODY[7:14]
     assert not [name for name in part["ResponseMetadata"]["HTTPHeaders"] if name.startswith("x-amz-checksum")]
+
+
+def test_the_checksum_of_a_class(s3: S3Fixture) -> None:
+    """C12: of an object that came without a checksum, the CRC64NVME or CRC32C that its class keeps is answered."""
+    for algorithm in (ChecksumAlgorithm.CRC64NVME, ChecksumAlgorithm.CRC32C):
+        kept = HashType[algorithm.value]
+        s3.run(s3.store.metadata.write(cluster.create_class, "d", kept.name, mindevcount=1, hashtype=kept))
+        headers = {"x-amz-storage-class": kept.name}
+        assert s3.send("PUT", f"/d/{kept.name}", headers, BODY, payload="UNSIGNED-PAYLOAD").status == 200
+        client = s3.client()
+        told = client.get_object_attributes(Bucket="d", Key=kept.name, ObjectAttributes=["Checksum"])["Checksum"]
+        assert told == {f"Checksum{algorithm}": value_of(algorithm, BODY), "ChecksumType": "FULL_OBJECT"}
+        found = client.get_object(Bucket="d", Key=kept.name)
+        assert found[f"Checksum{algorithm}"] == value_of(algorithm, BODY)
+        assert found["Body"].read() == BODY

@@ -35,12 +35,13 @@ from tawara.model.cluster import Checksum, Domain, HashType
 from tawara.model.errors import NoSource, TawaraError, UnknownKey
 from tawara.model.files import StoredFile
 from tawara.model.multipart import ObjectPart, plain_etag, span_of_part
+from tawara.model.object_checksums import ChecksumAlgorithm
 from tawara.store.streaming import read_somewhere
 from tawara.store.writer import ObjectDescription, WriteRequest
 from tawara.wire import ranges
 from tawara.wire.http import Validators, http_date
 from tawara.wire.s3 import preconditions
-from tawara.wire.s3.attribute_record import decode_attributes, encode_attributes
+from tawara.wire.s3.attribute_record import AttributeRecord, decode_attributes, encode_attributes
 from tawara.wire.s3.attributes import Attribute, parse_attributes, parse_part_page, render_attributes
 from tawara.wire.s3.checksum_fields import answers_checksum
 from tawara.wire.s3.faults import FaultCode, S3Fault, fault_of, invalid_argument
@@ -51,7 +52,7 @@ from tawara.wire.s3.object_fields import (
     parse_object_fields,
     parse_overrides,
 )
-from tawara.wire.s3.results import DeletionResult, render_deletions
+from tawara.wire.s3.results import AnsweredChecksum, DeletionResult, render_deletions
 from tawara.wire.s3.tags import Tags, parse_tag_field
 from tawara.wire.s3.xml_in import LONGEST, KeyDeletion, parse_deletions, parse_length, parse_modified_at
 from tawara.wire.s3.xml_out import quoted
@@ -63,6 +64,11 @@ _LOOKUPS: Final = 20
 _NUMBER: Final = re.compile(r"[0-9]{1,5}", re.ASCII)
 _JUDGED: Final = ("if-", "range")
 """Beginnings of the names of fields that nginx would judge itself."""
+_ALGORITHMS: Final = {
+    HashType.CRC32C: ChecksumAlgorithm.CRC32C,
+    HashType.CRC64NVME: ChecksumAlgorithm.CRC64NVME,
+}
+"""Checksums of classes that are checksums of S3, too."""
 _NOT_KEPT: Final = ("x-amz-website-redirect-location",)
 _NOT_KEPT_PREFIXES: Final = ("x-amz-server-side-encryption", "x-amz-object-lock-")
 
@@ -110,7 +116,7 @@ class ObjectHandlers:
             etag=etag_of(stored),
             length=stored.length,
             storage_class=class_name(domain, stored.classid),
-            checksum=decode_attributes(stored.attributes).checksum(),
+            checksum=checksum_of(stored, decode_attributes(stored.attributes)),
             parts=parts,
             page=pages,
         )
@@ -150,7 +156,7 @@ class ObjectHandlers:
             fields["content-range"] = part.content_range(stored.length)
         if parts:
             fields["x-amz-mp-parts-count"] = str(len(parts))
-        checksum = record.checksum()
+        checksum = checksum_of(stored, record)
         composite = checksum is not None and checksum.parts is not None
         if checksum is not None and answers_checksum(head.fields, partial=part is not None, composite=composite):
             fields |= checksum.fields()
@@ -298,6 +304,14 @@ def validators(stored: StoredFile) -> dict[str, str]:
 def etag_of(stored: StoredFile) -> str:
     """Return the entity tag of a file, without quotes."""
     return stored.etag or plain_etag(stored.fid, stored.length, md5_of(stored.checksum))
+
+
+def checksum_of(stored: StoredFile, record: AttributeRecord) -> AnsweredChecksum | None:
+    """Return the checksum that came with an object, otherwise the one that its class keeps, if S3 knows it."""
+    given, kept = record.checksum(), stored.checksum
+    if given is not None or kept is None or kept.hashtype not in _ALGORITHMS:
+        return given
+    return AnsweredChecksum(_ALGORITHMS[kept.hashtype], kept.digest)
 
 
 def refuse_what_is_not_kept(fields: HeaderFields) -> None:
