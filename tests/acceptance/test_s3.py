@@ -25,7 +25,7 @@ from tawara.metadata import cluster
 from tawara.model.cluster import HashType
 from tawara.model.limits import Limits
 from tests.acceptance.gateway_fixture import AUTHORISED
-from tests.acceptance.s3_fixture import REGION, S3Fixture, s3_fixture
+from tests.acceptance.s3_fixture import REGION, S3Fixture, refusal, s3_fixture
 from tests.acceptance.store import free_ports, store
 
 HELLO = hashlib.md5(b"hello").hexdigest()
@@ -43,14 +43,6 @@ def bucket(client: Any, request: pytest.FixtureRequest) -> str:
     name = f"b{abs(hash(request.node.nodeid)):x}"
     client.create_bucket(Bucket=name, CreateBucketConfiguration={"LocationConstraint": REGION})
     return name
-
-
-def refusal(function: Any, **parameters: Any) -> tuple[str, int]:
-    """Code and status of the error that a call gets."""
-    with pytest.raises(ClientError) as raised:
-        function(**parameters)
-    response: Any = raised.value.response
-    return response["Error"]["Code"], response["ResponseMetadata"]["HTTPStatusCode"]
 
 
 @pytest.mark.parametrize("size", [0, 5, 300_000])

@@ -16,12 +16,11 @@ from urllib.parse import urlsplit
 from xml.etree import ElementTree
 
 import pytest
-from botocore.exceptions import ClientError
 
 from tawara.metadata import files, multipart
 from tawara.model.errors import NodeUnreachable
 from tawara.wire.s3.xml_out import DECLARATION
-from tests.acceptance.s3_fixture import REGION, S3Fixture, s3_fixture
+from tests.acceptance.s3_fixture import REGION, S3Fixture, refusal, s3_fixture
 
 MIB = 1024 * 1024
 PART = 5 * MIB
@@ -52,14 +51,6 @@ def bucket(plain: Any, request: pytest.FixtureRequest) -> str:
     name = f"b{abs(hash(request.node.nodeid)):x}"
     plain.create_bucket(Bucket=name, CreateBucketConfiguration={"LocationConstraint": REGION})
     return name
-
-
-def refusal(function: Any, **parameters: Any) -> tuple[str, int]:
-    """Code and status of the error that a call gets."""
-    with pytest.raises(ClientError) as raised:
-        function(**parameters)
-    response: Any = raised.value.response
-    return response["Error"]["Code"], response["ResponseMetadata"]["HTTPStatusCode"]
 
 
 class Parts:
